@@ -1,0 +1,274 @@
+"""Thin decompositions: the only room that calls svd, eigh or qr.
+
+Data matrices are ``(n, D)`` with samples in rows. Every factor returns eigenpairs of ``x'x / n`` in
+descending order with ``basis`` of shape ``(D, k)``. All products use highest precision: a GPU's TF32
+is not float32.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key
+
+matmul = partial(jnp.matmul, precision="highest")
+einsum = partial(jnp.einsum, precision="highest")
+
+GAP_MARGIN = 128.0
+"""A route that squares the data is used where ``gap/c_1`` is this far above the machine epsilon.
+
+By Davis and Kahan the projector moves by at most ``|E|/gap``, and forming ``x x'`` perturbs it by
+about ``eps c_1``: the margin bounds the projector's error by about 1e-2, and .08/margin, 6e-4, is
+what was measured (tests/test_moments.py pins it).
+"""
+
+
+class Spectrum(NamedTuple):
+    """Leading eigenpairs; null ones are zero in `values` and have a zero column in `basis`.
+
+    `next_value` is the first eigenvalue left out, `trusted` whether the route was safe at the cut
+    (Gram) or reached its tolerance (Krylov).
+    """
+
+    values: Float[Array, " k"]
+    basis: Float[Array, "D k"]
+    next_value: Float[Array, ""]
+    trusted: Bool[Array, ""]
+
+
+def eps_of(dtype: jnp.dtype) -> float:
+    """Machine epsilon of a floating dtype."""
+    return float(jnp.finfo(dtype).eps)
+
+
+def squared_is_safe(values: Float[Array, " k"], cut: Int[Array, ""]) -> Bool[Array, ""]:
+    """Whether a route that squares the data may be used at this cut (``GAP_MARGIN``)."""
+    padded = jnp.append(values, 0.0)
+    gap = jnp.where(cut > 0, padded[cut - 1] - padded[cut], padded[0])
+    return gap >= GAP_MARGIN * eps_of(values.dtype) * padded[0]
+
+
+def eigh_descending(a: Float[Array, "k k"]) -> tuple[Float[Array, " k"], Float[Array, "k k"]]:
+    """Eigenpairs of a symmetric matrix, largest first."""
+    values, vectors = jnp.linalg.eigh(a)
+    return values[::-1], vectors[:, ::-1]
+
+
+def orthonormal_columns(a: Float[Array, "D k"]) -> Float[Array, "D m"]:
+    """An orthonormal basis (``m = min(D, k)``) whose span holds that of `a`."""
+    return jnp.linalg.qr(a)[0]
+
+
+def qr(a: Float[Array, "D k"]) -> tuple[Float[Array, "D k"], Float[Array, "k k"]]:
+    """Thin QR factorisation."""
+    return jnp.linalg.qr(a)
+
+
+def left_singular(a: Float[Array, "D k"]) -> tuple[Float[Array, "D m"], Float[Array, " m"]]:
+    """Left singular vectors and singular values of a tall thin matrix."""
+    q, r = jnp.linalg.qr(a)
+    u, s, _ = jnp.linalg.svd(r, full_matrices=False)
+    return matmul(q, u), s
+
+
+def singular_values(a: Float[Array, "p q"]) -> Float[Array, " m"]:
+    """Singular values, largest first."""
+    return jnp.linalg.svd(a, compute_uv=False)
+
+
+def sqrtm_psd(a: Float[Array, "k k"]) -> Float[Array, "k k"]:
+    """Symmetric square root of a positive semi-definite matrix."""
+    values, vectors = jnp.linalg.eigh(a)
+    return matmul(vectors * jnp.sqrt(jnp.clip(values, 0)), vectors.T)
+
+
+def _leading(
+    values: Float[Array, " m"], basis: Float[Array, "D j"], k: int, cutoff: Float[Array, ""]
+) -> Spectrum:
+    """Keep k pairs and clear the null ones, so that no rounding passes for a direction."""
+    values = jnp.where(values > cutoff, values, 0)
+    following = values[k] if values.shape[0] > k else jnp.zeros((), values.dtype)
+    kept = values[:k]
+    return Spectrum(kept, jnp.where(kept > 0, basis[:, :k], 0), following, jnp.asarray(True))
+
+
+def svd_spectrum(x: Float[Array, "n D"], count: Float[Array, ""], k: int) -> Spectrum:
+    """Eigenpairs by QR and a small SVD: nothing is squared, weak directions survive."""
+    n, ambient = x.shape
+    if n <= ambient:
+        q, r = jnp.linalg.qr(x.T)
+        u, s, _ = jnp.linalg.svd(r, full_matrices=False)
+        basis = matmul(q, u[:, :k])
+    else:
+        _, s, vt = jnp.linalg.svd(jnp.linalg.qr(x, mode="r"), full_matrices=False)
+        basis = vt[:k].T
+    # The backward error of a singular value is eps times the largest, with a factor that in
+    # practice grows like the root of the larger side.
+    noise = 4 * eps_of(x.dtype) * max(n, ambient) ** 0.5 * s[0]
+    return _leading(s**2 / count, basis, k, noise**2 / count)
+
+
+def symmetric_spectrum(
+    values: Float[Array, " D"], vectors: Float[Array, "D D"], k: int, cut: Int[Array, ""]
+) -> Spectrum:
+    """Spectrum from the eigenpairs of a symmetric matrix that is given as such."""
+    cutoff = 4 * eps_of(values.dtype) * values.shape[0] ** 0.5 * values[0]
+    spectrum = _leading(values, vectors, k, cutoff)
+    return spectrum._replace(trusted=squared_is_safe(values, cut))
+
+
+def gram_spectrum(
+    x: Float[Array, "n D"],
+    count: Float[Array, ""],
+    k: int,
+    cut: Int[Array, ""],
+    finite: Bool[Array, ""],
+) -> Spectrum:
+    """Eigenpairs by the Gram matrix of the smaller side: cheapest, but it squares the data.
+
+    Where `finite` is False the basis is NaN (and no NaN reaches the eigensolver).
+    """
+    n, ambient = x.shape
+    if n > ambient:
+        gram = einsum("nd,ne->de", x, x)
+        values, vectors = eigh_descending(jnp.where(finite, gram, 0) / count)
+        return symmetric_spectrum(values, vectors, k, cut)
+    gram = matmul(x, x.T)
+    values, vectors = eigh_descending(jnp.where(finite, gram, 0))
+    cutoff = 4 * eps_of(x.dtype) * n**0.5 * values[0]
+    scale = jnp.where(values > cutoff, jax.lax.rsqrt(jnp.where(values > cutoff, values, 1)), 0)
+    scale = jnp.where(finite, scale, jnp.nan)
+    # On CPU this product is several times faster with the long axis last; the barrier keeps XLA
+    # from folding the transpose back into it.
+    rows = jax.lax.optimization_barrier(matmul((vectors * scale)[:, :k].T, x))
+    values = jnp.where(values > cutoff, values, 0)
+    return Spectrum(
+        values[:k] / count,
+        rows.T,
+        (values[k] if n > k else values[0] * 0) / count,
+        squared_is_safe(values, cut),
+    )
+
+
+class _Krylov(NamedTuple):
+    """State of the block Golub-Kahan recurrence ``X Q = P B``, blocks of b rows or columns."""
+
+    block: Int[Array, ""]
+    right: Float[Array, "m+b D"]
+    left: Float[Array, "m n"]
+    projected: Float[Array, "m m"]
+    sigma: Float[Array, " d+1"]
+    ritz: Float[Array, "d m"]
+    error: Float[Array, ""]
+
+
+def krylov_spectrum(
+    x: Float[Array, "n D"],
+    mask: Bool[Array, " n"] | None,
+    mean: Float[Array, " D"] | None,
+    count: Float[Array, ""],
+    k: int,
+    key: Key[Array, ""],
+    max_blocks: int = 16,
+) -> Spectrum:
+    """Leading eigenpairs by block Golub-Kahan-Lanczos with full reorthogonalisation.
+
+    Each step reads the data twice (``X Q`` and ``X' P``) and orthonormalises after both halves, so
+    the data are never squared. It stops when the residual bounds the projector's error below
+    ``sqrt(eps)``; the residual costs nothing, because it lies in the last block alone.
+
+    Args:
+        x: samples, rows outside `mask` being zero.
+        mask: rows that count.
+        mean: subtracted from every row that counts, without copying the data.
+        count: the divisor.
+        k: number of eigenpairs.
+        key: for the random start.
+        max_blocks: step limit.
+
+    Returns:
+        Spectrum whose `trusted` says whether the tolerance was reached.
+    """
+    n, ambient = x.shape
+    b = min(max(8, 8 * -(-(k + 8) // 16)), min(n, ambient))
+    blocks = max(1, min(max_blocks, min(n, ambient) // b))
+    m = blocks * b
+    if m < k + 1:
+        raise ValueError(f"krylov needs min(n, D) well above {k} directions, got {x.shape}")
+    tiny = 100 * eps_of(x.dtype)
+    tolerance = eps_of(x.dtype) ** 0.5
+
+    def times_data(q: Float[Array, "b D"]) -> Float[Array, "b n"]:
+        y = einsum("nd,bd->nb", x, q).T
+        if mean is None:
+            return y
+        y = y - matmul(q, mean)[:, None]
+        return y if mask is None else jnp.where(mask, y, 0)
+
+    def times_transpose(p: Float[Array, "b n"]) -> Float[Array, "b D"]:
+        z = einsum("nd,bn->bd", x, p)
+        return z if mean is None else z - jnp.sum(p, axis=1)[:, None] * mean
+
+    def orthonormal(
+        rows: Float[Array, "b p"], against: Float[Array, "j p"]
+    ) -> tuple[Float[Array, "b p"], Float[Array, "j b"], Float[Array, "b b"]]:
+        """Orthonormalise rows against earlier ones (twice) and each other; null rows become 0."""
+        size = jnp.max(jnp.sqrt(jnp.sum(rows**2, axis=1)))
+        coefficients = jnp.zeros((against.shape[0], rows.shape[0]), rows.dtype)
+        for _ in range(2):
+            overlap = einsum("jp,bp->jb", against, rows)
+            rows = rows - einsum("jb,jp->bp", overlap, against)
+            coefficients = coefficients + overlap
+        q, r = jnp.linalg.qr(rows.T)
+        alive = jnp.abs(jnp.diagonal(r)) > tiny * size
+        return jnp.where(alive[:, None], q.T, 0), coefficients, jnp.where(alive[:, None], r, 0)
+
+    def rayleigh_ritz(projected, tail, block):
+        _, sigma, vt = jnp.linalg.svd(projected, full_matrices=False)
+        u = matmul(projected, vt[:k].T) / jnp.where(sigma[:k] > 0, sigma[:k], 1)
+        last = jax.lax.dynamic_slice_in_dim(u, block * b, b, axis=0)
+        residual = jnp.sqrt(jnp.sum(matmul(tail, last) ** 2, axis=0))
+        gap = sigma[k - 1] ** 2 - sigma[k] ** 2
+        movement = jnp.sqrt(2 * jnp.sum((sigma[:k] * residual) ** 2))
+        # At rounding level there is nothing left to gain, gap or no gap.
+        settled = jnp.max(residual, initial=0.0) <= 8 * eps_of(x.dtype) * sigma[0]
+        error = jnp.where(settled, 0.0, movement / jnp.where(gap > 0, gap, 1e-30))
+        return sigma[: k + 1], vt[:k], error
+
+    def step(s: _Krylov) -> _Krylov:
+        at = s.block * b
+        q = jax.lax.dynamic_slice_in_dim(s.right, at, b)
+        p, above, diagonal = orthonormal(times_data(q), s.left)
+        left = jax.lax.dynamic_update_slice_in_dim(s.left, p, at, 0)
+        column = jax.lax.dynamic_update_slice_in_dim(above, diagonal, at, 0)
+        projected = jax.lax.dynamic_update_slice_in_dim(s.projected, column, at, 1)
+        q, _, tail = orthonormal(times_transpose(p), s.right)
+        right = jax.lax.dynamic_update_slice_in_dim(s.right, q, at + b, 0)
+        sigma, ritz, error = jax.lax.cond(
+            at + b >= k + b,
+            lambda: rayleigh_ritz(projected, tail, s.block),
+            lambda: (s.sigma, s.ritz, s.error),
+        )
+        return _Krylov(s.block + 1, right, left, projected, sigma, ritz, error)
+
+    noise = jax.random.normal(key, (b, n), x.dtype)
+    start = times_transpose(noise if mask is None else jnp.where(mask, noise, 0))
+    right = jnp.zeros((m + b, ambient), x.dtype)
+    right = right.at[:b].set(orthonormal(start, right[:1])[0])
+    state = _Krylov(
+        jnp.int32(0),
+        right,
+        jnp.zeros((m, n), x.dtype),
+        jnp.zeros((m, m), x.dtype),
+        jnp.zeros(k + 1, x.dtype),
+        jnp.zeros((k, m), x.dtype),
+        jnp.asarray(jnp.inf, x.dtype),
+    )
+    state = jax.lax.while_loop(
+        lambda s: (s.block < blocks) & ~(s.error <= tolerance), step, state
+    )
+    basis = jax.lax.optimization_barrier(matmul(state.ritz, state.right[:m])).T
+    floor = 4 * eps_of(x.dtype) * max(n, ambient) ** 0.5 * state.sigma[0]
+    spectrum = _leading(state.sigma**2 / count, basis, k, floor**2 / count)
+    return spectrum._replace(trusted=state.error <= tolerance)

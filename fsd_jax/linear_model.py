@@ -1,0 +1,192 @@
+"""The world of Assumption 3.1: ``X = mean + A Z + tau xi``, source and target sharing the latent law."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Key
+
+from fsd_jax import _checks, _linalg
+from fsd_jax.latent import GaussianLatent
+from fsd_jax.process import VP
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True, repr=False)
+class ThinGaussian:
+    """``N(mean, B diag(variance) B' + residual_variance (I - BB'))`` without a ``D x D`` array.
+
+    Attributes:
+        mean: ``(D,)``.
+        basis: ``(D, k)``, orthonormal columns ``B`` (zero columns are allowed and mean nothing).
+        variance: ``(k,)``, total variance along each column.
+        residual_variance: variance along every other direction.
+    """
+
+    mean: Float[Array, " D"]
+    basis: Float[Array, "D k"]
+    variance: Float[Array, " k"]
+    residual_variance: Float[Array, ""]
+
+    def __repr__(self) -> str:
+        ambient, k = self.basis.shape
+        return f"ThinGaussian(D={ambient}, k={k}, {self.basis.dtype})"
+
+    @property
+    def trace(self) -> Float[Array, ""]:
+        """Trace of the covariance."""
+        ambient, k = self.basis.shape
+        return jnp.sum(self.variance) + (ambient - k) * self.residual_variance
+
+    def diffuse(self, t: ArrayLike, process: VP = VP()) -> "ThinGaussian":
+        """The law of ``m_t X + sigma_t N(0, I)``."""
+        signal = process.signal_variance(t)
+        noise = process.noise_variance(t)
+        return ThinGaussian(
+            mean=process.signal(t) * self.mean,
+            basis=self.basis,
+            variance=signal * self.variance + noise,
+            residual_variance=signal * self.residual_variance + noise,
+        )
+
+    def score(self, x: Float[Array, "*batch D"]) -> Float[Array, "*batch D"]:
+        """``grad log`` density: minus the inverse covariance times ``x - mean``."""
+        y = x - self.mean
+        inside = -1 / self.variance + 1 / self.residual_variance
+        projected = _linalg.matmul(y, self.basis) * inside
+        return _linalg.matmul(projected, self.basis.T) - y / self.residual_variance
+
+    def sample(self, key: Key[Array, ""], n: int) -> Float[Array, "n D"]:
+        """``n`` independent draws."""
+        inner, outer = jax.random.split(key)
+        ambient, k = self.basis.shape
+        z = jax.random.normal(inner, (n, k), self.basis.dtype) * jnp.sqrt(self.variance)
+        xi = jax.random.normal(outer, (n, ambient), self.basis.dtype)
+        xi = xi * jnp.sqrt(self.residual_variance)
+        xi = xi - _linalg.matmul(_linalg.matmul(xi, self.basis), self.basis.T)
+        return self.mean + _linalg.matmul(z, self.basis.T) + xi
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True, repr=False)
+class LinearProblem:
+    """A source and a target that share the law of the latent.
+
+    ``X_s = mean_s + A_s Z + tau xi`` and ``X_ta = mean_ta + A_ta Z + tau xi``, with ``xi``
+    full-dimensional and standard normal.
+
+    Implements: Assumption 3.1; with ``residual_variance = tau^2 > 0``, R12's extension.
+
+    Attributes:
+        A_s: ``(D, d)``, orthonormal columns.
+        A_ta: ``(D, d)``, orthonormal columns.
+        latent: law of ``Z``.
+        residual_variance: ``tau^2``.
+        mean_s: ``(D,)`` source mean.
+        mean_ta: ``(D,)`` target mean.
+    """
+
+    A_s: Float[Array, "D d"]
+    A_ta: Float[Array, "D d"]
+    latent: GaussianLatent
+    residual_variance: Float[Array, ""]
+    mean_s: Float[Array, " D"]
+    mean_ta: Float[Array, " D"]
+
+    def __repr__(self) -> str:
+        ambient, d = self.A_ta.shape
+        return f"LinearProblem(D={ambient}, d={d}, {self.A_ta.dtype})"
+
+    @classmethod
+    def random(
+        cls,
+        key: Key[Array, ""],
+        *,
+        ambient_dim: int,
+        latent_dim: int,
+        latent_variance: ArrayLike,
+        residual_variance: ArrayLike = 0.0,
+        mean_scale: float = 0.0,
+    ) -> "LinearProblem":
+        """Independent uniformly random subspaces for source and target.
+
+        Args:
+            key: random key.
+            ambient_dim: ``D``.
+            latent_dim: ``d``, at most ``D``.
+            latent_variance: ``lambda^2``, a scalar or ``(d,)``.
+            residual_variance: ``tau^2``.
+            mean_scale: standard deviation of each entry of the two means.
+
+        Raises:
+            ValueError: dimensions or variances out of range.
+
+        Example:
+            >>> import jax, fsd_jax as fsd
+            >>> problem = fsd.LinearProblem.random(
+            ...     jax.random.key(0), ambient_dim=40, latent_dim=8, latent_variance=1.0
+            ... )
+            >>> problem.sample_target(jax.random.key(1), 10).shape
+            (10, 40)
+        """
+        ambient_dim = _checks.dimension("ambient_dim", ambient_dim)
+        latent_dim = _checks.dimension(
+            "latent_dim", latent_dim, high=ambient_dim, top=" = ambient_dim"
+        )
+        latent = GaussianLatent.create(latent_dim, latent_variance)
+        dtype = latent.variance.dtype
+        residual, _ = _checks.positive(
+            "residual_variance", residual_variance, dtype, ndim=(0,), zero=True
+        )
+        keys = jax.random.split(key, 4)
+        shape = (ambient_dim, latent_dim)
+        A_s, A_ta = (
+            _linalg.orthonormal_columns(jax.random.normal(k, shape, dtype)) for k in keys[:2]
+        )
+        mean_s, mean_ta = (
+            mean_scale * jax.random.normal(k, (ambient_dim,), dtype) for k in keys[2:]
+        )
+        return cls(
+            A_s=A_s,
+            A_ta=A_ta,
+            latent=latent,
+            residual_variance=residual,
+            mean_s=mean_s,
+            mean_ta=mean_ta,
+        )
+
+    @property
+    def source_law(self) -> ThinGaussian:
+        """Exact law of the source."""
+        return self._law(self.A_s, self.mean_s)
+
+    @property
+    def target_law(self) -> ThinGaussian:
+        """Exact law of the target: covariance ``A diag(lambda^2 + tau^2) A' + tau^2 (I - AA')``."""
+        return self._law(self.A_ta, self.mean_ta)
+
+    def sample_source(self, key: Key[Array, ""], n: int) -> Float[Array, "n D"]:
+        """``n`` source samples."""
+        return self.source_law.sample(key, _checks.dimension("n", n))
+
+    def sample_target(self, key: Key[Array, ""], n: int) -> Float[Array, "n D"]:
+        """``n`` target samples."""
+        return self.target_law.sample(key, _checks.dimension("n", n))
+
+    def target_score(
+        self, x: Float[Array, "*batch D"], t: ArrayLike, process: VP = VP()
+    ) -> Float[Array, "*batch D"]:
+        """Exact ``grad log q_t`` of the diffused target at `x`, for one time ``t > 0``.
+
+        Implements: Section 3.1's decomposition of the score, with R12's residual.
+        """
+        return self.target_law.diffuse(t, process).score(x)
+
+    def _law(self, basis: Float[Array, "D d"], mean: Float[Array, " D"]) -> ThinGaussian:
+        return ThinGaussian(
+            mean=mean,
+            basis=basis,
+            variance=self.latent.variance + self.residual_variance,
+            residual_variance=self.residual_variance,
+        )

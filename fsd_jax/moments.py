@@ -1,0 +1,402 @@
+"""Second moments in thin form: eigenpairs of ``C = (1/n) sum x x'``, never the ``D x D`` matrix."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from fsd_jax import _checks, _linalg
+from fsd_jax._checks import Status
+
+EXACT_STREAM_DIM = 1024
+"""Up to this D a stream keeps a full triangular factor, which loses nothing."""
+
+ROUTES = ("svd", "gram", "krylov", "covariance", "stream")
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True, repr=False)
+class SecondMoment:
+    """Eigenpairs of a second moment (or, with a mean, of a covariance), largest first.
+
+    Build one with `from_samples`, `from_covariance` or `from_batches`. Null directions are zero in
+    `values` and `basis`.
+
+    Attributes:
+        values: ``(k,)`` eigenvalues ``c_i``.
+        basis: ``(D, k)`` orthonormal eigenvectors ``u_i`` in columns.
+        count: number of samples, a float scalar (zero for a population covariance).
+        total: ``tr C``, of all directions, kept or not.
+        next_value: the first eigenvalue left out (zero when nothing is).
+        mean: ``(D,)`` the mean that was subtracted, or None.
+        route_code: index into ``("svd", "gram", "krylov", "covariance", "stream")``.
+        status: `Status` flags as int32.
+    """
+
+    values: Float[Array, "*batch k"]
+    basis: Float[Array, "*batch D k"]
+    count: Float[Array, "*batch"]
+    total: Float[Array, "*batch"]
+    next_value: Float[Array, "*batch"]
+    mean: Float[Array, "*batch D"] | None
+    route_code: Int[Array, "*batch"]
+    status: Int[Array, "*batch"]
+
+    def __repr__(self) -> str:
+        *batch, ambient, k = self.basis.shape
+        shape = f"batch={tuple(batch)}, " if batch else ""
+        return (
+            f"SecondMoment({shape}D={ambient}, k={k}, {self.values.dtype}, route={self.route}, "
+            f"centred={self.mean is not None}, status={_checks.describe(self.status)})"
+        )
+
+    @property
+    def route(self) -> str:
+        """Name of the route taken; for a batch, the distinct names joined by ``+``."""
+        if _checks.is_traced(self.route_code):
+            return "traced"
+        return "+".join(ROUTES[code] for code in np.unique(np.asarray(self.route_code)))
+
+    @property
+    def residual(self) -> Float[Array, "*batch"]:
+        """Mean eigenvalue of the directions left out; zero when none is.
+
+        A truncated moment stands for ``U diag(c) U' + residual (I - U U')``, which has the right
+        trace.
+        """
+        rank = jnp.sum(self.values > 0, axis=-1)
+        left = jnp.maximum(self.basis.shape[-2] - rank, 1)
+        rest = jnp.clip(self.total - jnp.sum(self.values, axis=-1), 0) / left
+        return jnp.where(self.next_value > 0, rest, 0)
+
+    @classmethod
+    def from_samples(
+        cls,
+        x: ArrayLike,
+        *,
+        rank: int | None = None,
+        centre: bool = False,
+        mask: ArrayLike | None = None,
+        route: str = "auto",
+        key: Key[Array, ""] | None = None,
+        throw: bool = True,
+    ) -> "SecondMoment":
+        """Second moment of samples, either side larger.
+
+        Jitted at the entry: one compilation for each shape, `rank`, `centre` and `route`. A mask
+        lets a sweep over ``n`` share one compilation.
+
+        Routes: ``"gram"`` (the smaller side's Gram matrix; squares the data), ``"svd"`` (QR and a
+        small SVD; never squares), ``"krylov"`` (block Golub-Kahan-Lanczos; for large data and a
+        small `rank`; never copies the data). ``"auto"`` takes the cheapest and, when its run-time
+        check fails at the cut in use (`rank`, or all directions), falls back to ``"svd"``. Under
+        `jax.vmap` both are computed, so name a route where that matters.
+
+        Args:
+            x: ``(n, D)`` floating samples.
+            rank: number of eigenpairs to keep; None keeps ``min(n, D)``.
+            centre: subtract the sample mean (the divisor stays ``n``).
+            mask: ``(n,)`` booleans; rows with False do not count, whatever they hold.
+            route: ``"auto"``, ``"svd"``, ``"gram"`` or ``"krylov"``.
+            key: for the random start of ``"krylov"``; a fixed one by default.
+            throw: raise on non-finite data (one host sync) or only set the status.
+
+        Returns:
+            The moment; its `route` says what was used.
+
+        Raises:
+            ValueError: bad dtype, shape, rank, route or mask; non-finite data if `throw`.
+
+        Example:
+            >>> import jax, fsd_jax as fsd
+            >>> x = jax.random.normal(jax.random.key(0), (10, 12288))
+            >>> fsd.SecondMoment.from_samples(x)
+            SecondMoment(D=12288, k=10, float32, route=gram, centred=False, status=ok)
+        """
+        x, downcast = _checks.samples("x", x, rows=2 if centre and mask is None else 1)
+        _checks.choice("route", route, ("auto", "svd", "gram", "krylov"))
+        side = min(x.shape)
+        if rank is not None:
+            rank = _checks.dimension("rank", rank, high=side, top=" = min(n, D)")
+        if mask is not None:
+            mask = _checked_mask(mask, x.shape[0])
+        if route == "auto":
+            route = "auto-krylov" if _krylov_pays(x.shape, rank) else "auto-gram"
+        moment = _from_samples(
+            x, mask, key, k=rank or side, centre=bool(centre), route=route, extra=int(downcast)
+        )
+        _checks.settle(moment.status, name="x", throw=throw)
+        return moment
+
+    @classmethod
+    def from_covariance(
+        cls, C: ArrayLike, *, rank: int | None = None, throw: bool = True
+    ) -> "SecondMoment":
+        """Second moment given as a ``(D, D)`` matrix, for example a population covariance.
+
+        Args:
+            C: symmetric positive semi-definite ``(D, D)`` floating matrix.
+            rank: number of eigenpairs to keep; None keeps all ``D``.
+            throw: raise on what only the values can show, or set the status.
+
+        Raises:
+            ValueError: not square, not symmetric, or indefinite beyond rounding.
+        """
+        matrix, downcast = _checks.floating("C", C, ndim=(2,))
+        ambient = matrix.shape[0]
+        if matrix.shape != (ambient, ambient) or ambient == 0:
+            raise ValueError(f"C must be a square (D, D) matrix, got shape {tuple(matrix.shape)}")
+        if rank is not None:
+            rank = _checks.dimension("rank", rank, high=ambient, top=" = D")
+        if throw and not _checks.is_traced(matrix):
+            _check_covariance(np.asarray(matrix))
+        moment = _from_covariance(matrix, k=rank or ambient, extra=int(downcast))
+        _checks.settle(moment.status, name="C", throw=throw)
+        return moment
+
+    @classmethod
+    def from_batches(
+        cls,
+        batches: Iterable[ArrayLike],
+        *,
+        rank: int,
+        centre: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+        throw: bool = True,
+    ) -> "SecondMoment":
+        """Second moment of a source larger than memory, in one pass over batches of rows.
+
+        Keeps a sketch of ``4 rank + 64`` directions (all of them up to ``D = 1024``, which is
+        exact) and merges each batch by QR and SVD. The energy dropped on the way bounds the error;
+        when it could move the cut, the status says `Status.TRUNCATED`.
+
+        Args:
+            batches: iterable of ``(n_i, D)`` floating arrays; sizes may differ (a shorter batch is
+                padded to the longest seen, to save compilations).
+            rank: number of eigenpairs to keep, at most ``D``.
+            centre: subtract the mean of all samples.
+            progress: called with ``(batches done, rows done)`` after each batch.
+            throw: raise on non-finite data or only set the status.
+
+        Raises:
+            ValueError: no batches, mismatched ``D``, bad dtype, too few rows.
+        """
+        rank = _checks.dimension("rank", rank)
+        state: _Stream | None = None
+        extra, seen, longest = Status.OK, 0, 0
+        for number, batch in enumerate(batches, start=1):
+            x, downcast = _checks.samples(f"batch {number}", batch)
+            extra |= downcast
+            if state is None:
+                _checks.dimension("rank", rank, high=x.shape[1], top=" = D")
+                state = _empty_stream(x, rank)
+            if x.shape[1] != state.sketch.shape[1]:
+                raise ValueError(
+                    f"batch {number} has D = {x.shape[1]} but earlier batches have "
+                    f"D = {state.sketch.shape[1]}; all batches need the same columns"
+                )
+            seen, longest = seen + x.shape[0], max(longest, x.shape[0])
+            padded = jnp.pad(x, ((0, longest - x.shape[0]), (0, 0)))
+            state = _merge(state, padded, jnp.asarray(x.shape[0], x.dtype), centre=bool(centre))
+            if progress is not None:
+                progress(number, seen)
+        if state is None:
+            raise ValueError("batches is empty: from_batches needs at least one batch")
+        if centre and seen < 2:
+            raise ValueError(f"batches hold {seen} row and need at least 2 to be centred")
+        moment = _finish_stream(state, k=rank, centre=bool(centre), extra=int(extra))
+        _checks.settle(moment.status, name="batches", throw=throw)
+        return moment
+
+
+def _checked_mask(mask: ArrayLike, n: int) -> Bool[Array, " n"]:
+    array = jnp.asarray(mask)
+    if array.shape != (n,) or array.dtype != jnp.bool_:
+        raise ValueError(
+            f"mask must be {n} booleans, one for each row, got shape {tuple(array.shape)} "
+            f"and dtype {array.dtype}"
+        )
+    if not _checks.is_traced(array) and not np.any(np.asarray(array)):
+        raise ValueError("mask leaves no rows; at least one entry must be True")
+    return array
+
+
+def _krylov_pays(shape: tuple[int, int], rank: int | None) -> bool:
+    """Whether about 16 products with the data cost less than the Gram matrix and its eigh.
+
+    The constant is measured (python -m benchmarks solve): products with a few columns run at a
+    fraction of the matrix-product rate.
+    """
+    return rank is not None and min(shape) >= 16 * (rank + 8)
+
+
+@partial(jax.jit, static_argnames=("k", "centre", "route", "extra"))
+def _from_samples(
+    x: Float[Array, "n D"],
+    mask: Bool[Array, " n"] | None,
+    key: Key[Array, ""] | None,
+    *,
+    k: int,
+    centre: bool,
+    route: str,
+    extra: int,
+) -> SecondMoment:
+    n, ambient = x.shape
+    if mask is None:
+        count = jnp.asarray(n, x.dtype)
+        rows = jnp.int32(n)
+    else:
+        # Padded rows may hold anything, NaN included: `where`, not a product.
+        x = jnp.where(mask[:, None], x, 0)
+        rows = jnp.sum(mask).astype(jnp.int32)
+        count = rows.astype(x.dtype)
+    lazily = route in ("krylov", "auto-krylov")
+    mean, centred = None, x
+    if centre:
+        # A product, because XLA's CPU reduction over the long axis is eight times slower.
+        share = jnp.full(n, 1 / count) if mask is None else mask / count
+        mean = _linalg.matmul(share, x)
+        centred = x - mean if mask is None else jnp.where(mask[:, None], x - mean, 0)
+    total = jnp.sum(centred * centred) / count
+    finite = jnp.isfinite(total)
+    cut = jnp.minimum(jnp.minimum(k, ambient), rows - (1 if centre else 0))
+
+    def by_svd() -> _linalg.Spectrum:
+        return _linalg.svd_spectrum(jnp.where(finite, centred, 0), count, k)
+
+    def by_krylov() -> _linalg.Spectrum:
+        start = jax.random.key(0) if key is None else key
+        return _linalg.krylov_spectrum(x, mask, mean, count, k, start)
+
+    if route == "svd":
+        spectrum, code = by_svd(), jnp.int32(0)
+    else:
+        fast = by_krylov() if lazily else _linalg.gram_spectrum(centred, count, k, cut, finite)
+        code = jnp.int32(2 if lazily else 1)
+        spectrum = fast
+        if route.startswith("auto"):
+            spectrum = jax.lax.cond(fast.trusted | ~finite, lambda: fast, by_svd)
+            code = jnp.where(fast.trusted | ~finite, code, 0)
+    distrust = Status.NOT_CONVERGED if lazily else Status.ROUTE_UNSAFE
+    status = (
+        _checks.flag(~finite, Status.NON_FINITE)
+        | _checks.flag(finite & ~spectrum.trusted, distrust)
+        | extra
+    )
+    nan = jnp.where(finite, 0.0, jnp.nan).astype(x.dtype)
+    return SecondMoment(
+        values=spectrum.values + nan,
+        basis=spectrum.basis,
+        count=count,
+        total=total,
+        next_value=spectrum.next_value + nan,
+        mean=mean,
+        route_code=code,
+        status=status,
+    )
+
+
+def _check_covariance(matrix: np.ndarray) -> None:
+    if not np.all(np.isfinite(matrix)):
+        return
+    scale = np.max(np.abs(matrix), initial=0.0)
+    tolerance = 100 * np.finfo(matrix.dtype).eps * scale
+    asymmetry = np.max(np.abs(matrix - matrix.T), initial=0.0)
+    if asymmetry > tolerance:
+        raise ValueError(
+            f"C must be symmetric, got |C - C'| up to {asymmetry:.3g}; pass (C + C.T)/2"
+        )
+
+
+@partial(jax.jit, static_argnames=("k", "extra"))
+def _from_covariance(matrix: Float[Array, "D D"], *, k: int, extra: int) -> SecondMoment:
+    finite = jnp.all(jnp.isfinite(matrix))
+    values, vectors = _linalg.eigh_descending(jnp.where(finite, matrix, 0))
+    allowed = 100 * _linalg.eps_of(matrix.dtype) * jnp.max(jnp.abs(values))
+    spectrum = _linalg.symmetric_spectrum(values, vectors, k, jnp.int32(k))
+    nan = jnp.where(finite, 0.0, jnp.nan).astype(matrix.dtype)
+    return SecondMoment(
+        values=spectrum.values + nan,
+        basis=spectrum.basis + nan,
+        count=jnp.zeros((), matrix.dtype),
+        total=jnp.trace(matrix),
+        next_value=spectrum.next_value + nan,
+        mean=None,
+        route_code=jnp.int32(ROUTES.index("covariance")),
+        status=_checks.flag(~finite, Status.NON_FINITE)
+        | _checks.flag(values[-1] < -allowed, Status.INDEFINITE)
+        | extra,
+    )
+
+
+class _Stream(NamedTuple):
+    """What one pass has seen: ``sketch' sketch`` is close to the (centred) sum of ``x x'``."""
+
+    sketch: Float[Array, "l D"]
+    count: Float[Array, ""]
+    mean: Float[Array, " D"]
+    energy: Float[Array, ""]
+    dropped: Float[Array, ""]
+
+
+def _empty_stream(x: Float[Array, "m D"], rank: int) -> _Stream:
+    ambient = x.shape[1]
+    size = ambient if ambient <= EXACT_STREAM_DIM else min(ambient, 4 * rank + 64)
+    zero = jnp.zeros((), x.dtype)
+    return _Stream(jnp.zeros((size, ambient), x.dtype), zero, jnp.zeros_like(x[0]), zero, zero)
+
+
+@partial(jax.jit, static_argnames=("centre",))
+def _merge(
+    state: _Stream, x: Float[Array, "m D"], rows: Float[Array, ""], *, centre: bool
+) -> _Stream:
+    real = jnp.arange(x.shape[0]) < rows
+    count = state.count + rows
+    mean = state.mean
+    stack = [state.sketch]
+    if centre:
+        batch_mean = _linalg.matmul(real / rows, x)
+        x = jnp.where(real[:, None], x - batch_mean, 0)
+        step = batch_mean - state.mean
+        mean = state.mean + step * (rows / count)
+        stack.append(jnp.sqrt(state.count * rows / count) * step[None])
+    stacked = jnp.concatenate([*stack, x])
+    energy = jnp.sum(x * x) + (jnp.sum(stack[-1] ** 2) if centre else 0)
+    finite = jnp.isfinite(energy)
+    size = state.sketch.shape[0]
+    one = jnp.ones((), x.dtype)
+    spectrum = _linalg.svd_spectrum(jnp.where(finite, stacked, 0), one, size)
+    return _Stream(
+        jnp.sqrt(spectrum.values)[:, None] * spectrum.basis.T,
+        count,
+        mean,
+        state.energy + energy,
+        state.dropped + spectrum.next_value,
+    )
+
+
+@partial(jax.jit, static_argnames=("k", "centre", "extra"))
+def _finish_stream(state: _Stream, *, k: int, centre: bool, extra: int) -> SecondMoment:
+    spectrum = _linalg.svd_spectrum(state.sketch, state.count, k)
+    finite = jnp.isfinite(state.energy)
+    # Davis and Kahan: what was dropped moves the projector by at most dropped/gap.
+    gap = spectrum.values[-1] - spectrum.next_value
+    nan = jnp.where(finite, 0.0, jnp.nan).astype(state.energy.dtype)
+    return SecondMoment(
+        values=spectrum.values + nan,
+        basis=spectrum.basis + nan,
+        count=state.count,
+        total=state.energy / state.count,
+        next_value=spectrum.next_value + nan,
+        mean=state.mean if centre else None,
+        route_code=jnp.int32(ROUTES.index("stream")),
+        status=_checks.flag(~finite, Status.NON_FINITE)
+        | _checks.flag(state.dropped / state.count > 0.1 * gap, Status.TRUNCATED)
+        | extra,
+    )
