@@ -1,0 +1,1 @@
+"""Linear scores and the exact errors of scores, subspaces and Gaussian laws."""

@@ -1,0 +1,207 @@
+"""Linear scores ``s(x, t) = (W_t y - y)/sigma_t^2`` with ``y = x - m_t mean`` and a thin ``W_t``."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+from fsd_jax import _checks, _linalg
+from fsd_jax.minimizer.closed_form import Minimizer
+from fsd_jax.process import VP
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True, repr=False)
+class LinearScore:
+    """``W_t = U R diag(g(t)) R' U' + g_perp(t) (I - UU')``, the decoder being ``V = U R``.
+
+    ``g_k = m^2 l_k/(m^2 l_k + s2)`` with ``l_k`` the variance the frozen ``f`` uses, and the residual
+    gain ``g_perp = m^2 tau2/(m^2 tau2 + s2)`` (zero in the paper's class).
+
+    Implements: Section 5's score class; R12 for the residual gain.
+
+    Attributes:
+        basis: ``(D, k)`` orthonormal (or zero) columns ``U``.
+        mixing: ``(k, d)`` matrix ``R``; diagonal for a closed-form minimiser.
+        latent_variance: ``(d,)``.
+        residual_variance: ``tau2``, a scalar.
+        mean: ``(D,)`` mean of the clean law.
+        process: forward process.
+    """
+
+    basis: Float[Array, "D k"]
+    mixing: Float[Array, "k d"]
+    latent_variance: Float[Array, " d"]
+    residual_variance: Float[Array, ""]
+    mean: Float[Array, " D"]
+    process: VP
+
+    def __repr__(self) -> str:
+        ambient, k = self.basis.shape[-2:]
+        return f"LinearScore(D={ambient}, d={k}, {self.basis.dtype})"
+
+    @classmethod
+    def from_minimizer(
+        cls,
+        minimizer: Minimizer,
+        *,
+        latent_variance: ArrayLike,
+        residual_variance: ArrayLike = 0.0,
+        mean: ArrayLike | None = None,
+        process: VP = VP(),
+    ) -> "LinearScore":
+        """The score of a closed-form decoder.
+
+        Args:
+            minimizer: basis and gains.
+            latent_variance: variance the frozen ``f`` uses (R12: ``c_k``), scalar or ``(d,)``.
+            residual_variance: ``tau2`` of the residual gain; 0 is the paper's class.
+            mean: ``(D,)`` mean of the clean law; None is zero.
+            process: forward process.
+
+        Raises:
+            ValueError: values out of range.
+        """
+        return cls._build(
+            minimizer.basis,
+            jnp.diag(jnp.sqrt(minimizer.gains)),
+            latent_variance,
+            residual_variance,
+            mean,
+            process,
+        )
+
+    @classmethod
+    def from_decoder(
+        cls,
+        decoder: ArrayLike,
+        *,
+        latent_variance: ArrayLike,
+        residual_variance: ArrayLike = 0.0,
+        mean: ArrayLike | None = None,
+        process: VP = VP(),
+    ) -> "LinearScore":
+        """The score of any ``(D, d)`` decoder, for example a trained one."""
+        V, _ = _checks.floating("decoder", decoder, ndim=(2,))
+        basis, mixing = _linalg.qr(V)
+        return cls._build(basis, mixing, latent_variance, residual_variance, mean, process)
+
+    @classmethod
+    def _build(
+        cls,
+        basis: Float[Array, "D k"],
+        mixing: Float[Array, "k d"],
+        latent_variance: ArrayLike,
+        residual_variance: ArrayLike,
+        mean: ArrayLike | None,
+        process: VP,
+    ) -> "LinearScore":
+        dtype = basis.dtype
+        lam2, _ = _checks.variances("latent_variance", latent_variance, mixing.shape[1], dtype)
+        tau2, _ = _checks.positive(
+            "residual_variance", residual_variance, dtype, ndim=(0,), zero=True
+        )
+        centre = jnp.zeros(basis.shape[0], dtype) if mean is None else jnp.asarray(mean, dtype)
+        if centre.shape != basis.shape[:1]:
+            raise ValueError(
+                f"mean must have D = {basis.shape[0]} entries, got shape {tuple(centre.shape)}"
+            )
+        return cls(
+            basis=basis,
+            mixing=mixing,
+            latent_variance=lam2,
+            residual_variance=tau2,
+            mean=centre,
+            process=process,
+        )
+
+    @property
+    def decoder(self) -> Float[Array, "D d"]:
+        """``V = U R``."""
+        return _linalg.matmul(self.basis, self.mixing)
+
+    def gains(self, t: ArrayLike) -> Float[Array, "*times d"]:
+        """``g_k(t)`` of the frozen ``f``."""
+        signal, noise = self._levels(t)
+        scaled = signal[..., None] * self.latent_variance
+        return scaled / (scaled + noise[..., None])
+
+    def residual_gain(self, t: ArrayLike) -> Float[Array, "*times"]:
+        """``g_perp(t)``."""
+        signal, noise = self._levels(t)
+        return signal * self.residual_variance / (signal * self.residual_variance + noise)
+
+    def core(self, t: ArrayLike) -> tuple[Float[Array, "k k"], Float[Array, ""]]:
+        """``(K, q)`` with ``s(x, t) = U K U' y + q y``: the score's matrix at one time.
+
+        Both are accurate as ``t -> 0``, where ``(g - 1)/s2 = -1/(m^2 l + s2)`` stays finite.
+        """
+        signal, noise = self._levels(t)
+        q = -1 / (signal * self.residual_variance + noise)
+        inside = -_linalg.matmul(
+            self.mixing / (signal * self.latent_variance + noise), self.mixing.T
+        )
+        defect = _linalg.matmul(self.mixing, self.mixing.T) - jnp.eye(self.mixing.shape[0])
+        eye = jnp.eye(self.mixing.shape[0], dtype=self.basis.dtype)
+        return inside + defect / noise - q * eye, q
+
+    def __call__(self, x: Float[Array, "*batch D"], t: ArrayLike) -> Float[Array, "*batch D"]:
+        """The score at `x` for one time ``t > 0``, or for times of the batch's shape."""
+        t = jnp.asarray(t, self.basis.dtype)
+        if t.ndim:
+            flat = x.reshape(-1, x.shape[-1])
+            times = jnp.broadcast_to(t, x.shape[:-1]).reshape(-1)
+            return jax.vmap(self._at)(flat, times).reshape(x.shape)
+        return self._at(x, t)
+
+    def _at(self, x: Float[Array, "*batch D"], t: Float[Array, ""]) -> Float[Array, "*batch D"]:
+        core, q = self.core(t)
+        y = x - self.process.signal(t) * self.mean
+        inside = _linalg.matmul(_linalg.matmul(y, self.basis), core)
+        return _linalg.matmul(inside, self.basis.T) + q * y
+
+    def denoise(self, x: Float[Array, "*batch D"], t: ArrayLike) -> Float[Array, "*batch D"]:
+        """Tweedie's estimate of the clean sample: ``(x + sigma_t^2 s(x, t))/m_t``."""
+        t = jnp.asarray(t, self.basis.dtype)
+        noise, signal = self.process.noise_variance(t), self.process.signal(t)
+        if t.ndim:
+            noise, signal = noise[..., None], signal[..., None]
+        return (x + noise * self(x, t)) / signal
+
+    def losses(
+        self,
+        x: Float[Array, "n D"],
+        times: Float[Array, " K"],
+        weights: Float[Array, " K"],
+    ) -> Float[Array, " n"]:
+        """Section 3.2's loss of each clean sample, the noise integrated out exactly.
+
+        ``m^2 |(I - W)(x - mean)|^2/s2^2 + |W|_F^2/s2`` at each time, summed with `weights`.
+        """
+        ambient = self.basis.shape[0]
+        y = x - self.mean
+        inside = _linalg.matmul(y, self.basis)
+        outside = jnp.sum((y - _linalg.matmul(inside, self.basis.T)) ** 2, axis=1)
+        # A zero column of the basis is no direction: its share belongs to the complement.
+        alive = jnp.sum(self.basis**2, axis=0) > 0.5
+        rest = ambient - jnp.sum(alive)
+
+        def at(t: Array, w: Array) -> Array:
+            signal, noise = self._levels(t)
+            core, q = self.core(t)
+            core = jnp.where(alive[:, None] & alive, core, 0)
+            # (I - W)/s2 = -(core + q I) in the span and -q outside; W = I + s2 (core + q I).
+            eye = jnp.diag(alive.astype(core.dtype))
+            full = core + q * eye
+            bias = jnp.sum(_linalg.matmul(inside, full) ** 2, axis=1) + q**2 * outside
+            within = eye + noise * full
+            spread = jnp.sum(within**2) + rest * (1 + noise * q) ** 2
+            return w * (signal * bias + spread / noise)
+
+        return jnp.sum(jax.vmap(at)(times, weights), axis=0)
+
+    def _levels(self, t: ArrayLike) -> tuple[Array, Array]:
+        t = jnp.asarray(t, self.basis.dtype)
+        return self.process.signal_variance(t), self.process.noise_variance(t)
