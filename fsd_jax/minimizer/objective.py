@@ -8,6 +8,7 @@ integrating the noise out of the denoising loss gives, with ``B = V'CV`` and ``M
 Only three small arrays of the times and weights enter its integral (`QuadraticForm`).
 """
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -180,14 +181,24 @@ def monte_carlo_loss(
     x, _ = _checks.samples("x", x)
     t, w, _ = _checks.times_and_weights(time, times, weights, x.dtype)
     draws = _checks.dimension("draws", draws, low=2)
-    values = _denoising_losses(key, score, x, t, w, process, draws)
+    values = _denoising_losses(key, _as_pytree(score), x, t, w, process, draws)
     return jnp.mean(values), jnp.std(values, ddof=1) / draws**0.5
 
 
-@partial(jax.jit, static_argnames=("score", "draws"))
+def _as_pytree(score: Callable[[Array, Array], Array]) -> jax.tree_util.Partial:
+    """A callable that `jax.jit` takes as an argument: the arrays of a score object are leaves."""
+    if dataclasses.is_dataclass(score):
+        return jax.tree_util.Partial(type(score).__call__, score)
+    owner = getattr(score, "__self__", None)
+    if dataclasses.is_dataclass(owner):
+        return jax.tree_util.Partial(score.__func__, owner)  # type: ignore[attr-defined]
+    return jax.tree_util.Partial(score)
+
+
+@partial(jax.jit, static_argnames=("draws",))
 def _denoising_losses(
     key: Key[Array, ""],
-    score: Callable[[Array, Array], Array],
+    score: jax.tree_util.Partial,
     x: Float[Array, "n D"],
     times: Float[Array, " K"],
     weights: Float[Array, " K"],
