@@ -5,6 +5,16 @@ Importing this package starts no backend and changes no configuration.
 
 from fsd_jax._checks import Status, describe
 from fsd_jax._version import __version__
+from fsd_jax.fewshot.model import (
+    FewShotModel,
+    finetune,
+    load,
+    save,
+    source_as_is,
+    target_only,
+)
+from fsd_jax.fewshot.report import Report
+from fsd_jax.fewshot.source import PretrainedModel, pretrain
 from fsd_jax.latent import GaussianLatent
 from fsd_jax.linear_model import LinearProblem, ThinGaussian
 from fsd_jax.minimizer.closed_form import (
@@ -28,10 +38,13 @@ from fsd_jax.score.linear import LinearScore
 
 __all__ = [
     "VP",
+    "FewShotModel",
     "GaussianLatent",
     "LinearProblem",
     "LinearScore",
     "Minimizer",
+    "PretrainedModel",
+    "Report",
     "SecondMoment",
     "Status",
     "ThinGaussian",
@@ -40,16 +53,22 @@ __all__ = [
     "bures_w2",
     "describe",
     "expected_loss",
+    "finetune",
     "gaussian_kl",
     "geometric_grid",
+    "load",
     "monte_carlo_loss",
     "orthonormal_minimizer",
     "paper_formula",
     "paper_grid",
+    "pretrain",
     "principal_angles",
     "rank_minimizer",
+    "save",
     "score_error",
+    "source_as_is",
     "subspace_error",
+    "target_only",
     "train",
     "uniform_grid",
 ]
