@@ -7,7 +7,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -127,13 +127,15 @@ class VP:
         Raises:
             ValueError: unless ``0 < delta < T`` and ``nodes >= 1``.
         """
-        low, high = _interval(delta, T)
-        nodes = _checks.dimension("nodes", nodes)
-        x, w = np.polynomial.legendre.leggauss(nodes)
-        half = 0.5 * np.log(high / low)
-        times = low * np.exp(half * (x + 1))
-        weights = w * times
-        return jnp.asarray(times, float), jnp.asarray(weights / weights.sum(), float)
+        times, weights = _log_legendre(*_interval(delta, T), _checks.dimension("nodes", nodes))
+        return jnp.asarray(times, float), jnp.asarray(weights, float)
+
+
+@lru_cache(maxsize=64)
+def _log_legendre(low: float, high: float, nodes: int) -> tuple[np.ndarray, np.ndarray]:
+    x, w = np.polynomial.legendre.leggauss(nodes)
+    times = low * np.exp(0.5 * np.log(high / low) * (x + 1))
+    return times, w * times / np.sum(w * times)
 
 
 def uniform_grid(delta: float, T: float, steps: int) -> Float[Array, " points"]:

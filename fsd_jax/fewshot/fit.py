@@ -74,7 +74,11 @@ def fit(
             status=source.status,
         )
         return _finish(source, found, mean, process)
-    moment = SecondMoment.from_samples(x - offset, centre=centre, mask=mask, throw=False)
+    # The cut that is used is d: asking for no more lets the cheaper route through its check.
+    kept_pairs = min(recipe.latent_dim, *x.shape)
+    moment = SecondMoment.from_samples(
+        x - offset, rank=kept_pairs, centre=centre, mask=mask, throw=False
+    )
     if recipe.constraint == "orthonormal":
         found = orthonormal_minimizer(moment, latent_dim=recipe.latent_dim, throw=False)
     else:
@@ -138,17 +142,26 @@ def _target_only(
     recipe: Recipe,
 ) -> Fit:
     """Training from scratch on the target: probabilistic PCA with `kept` directions."""
-    moment = SecondMoment.from_samples(x, centre=True, mask=mask, throw=False)
     d = min(recipe.latent_dim, *x.shape)
-    inside = jnp.arange(d) < kept
-    values = jnp.where(inside, moment.values[:d], 0)
-    ambient = x.shape[1]
+    moment = SecondMoment.from_samples(x, rank=d, centre=True, mask=mask, throw=False)
+    linear, rank = _scratch(moment, kept, d, process)
+    deficient = _checks.flag(rank < recipe.latent_dim, Status.RANK_DEFICIENT)
+    return Fit(linear=linear, rank=rank, status=moment.status | deficient)
+
+
+def _scratch(
+    moment: SecondMoment, kept: Int[Array, ""], d: int, process: VP
+) -> tuple[LinearScore, Int[Array, ""]]:
+    """The probabilistic PCA score that keeps the first `kept` of d directions."""
+    values = jnp.where(jnp.arange(d) < kept, moment.values[:d], 0)
+    ambient = moment.basis.shape[0]
     residual = jnp.clip(moment.total - jnp.sum(values), 0) / jnp.maximum(ambient - kept, 1)
-    alive = inside & (values > 0)
+    alive = values > 0
+    rank = jnp.sum(alive).astype(jnp.int32)
     found = Minimizer(
         basis=jnp.where(alive, moment.basis[:, :d], 0),
-        gains=alive.astype(x.dtype),
-        rank=jnp.sum(alive).astype(jnp.int32),
+        gains=alive.astype(values.dtype),
+        rank=rank,
         status=moment.status,
     )
     linear = LinearScore.from_minimizer(
@@ -158,8 +171,7 @@ def _target_only(
         mean=moment.mean,
         process=process,
     )
-    deficient = _checks.flag(found.rank < recipe.latent_dim, Status.RANK_DEFICIENT)
-    return Fit(linear=linear, rank=found.rank, status=found.status | deficient)
+    return linear, rank
 
 
 @partial(jax.jit, static_argnames=("recipe",))
@@ -194,10 +206,16 @@ def choose_dimension(
 ) -> Int[Array, ""]:
     """The dimension with the least leave-one-out loss for training on the target alone."""
     # With one sample held out and the mean estimated, n - 2 directions leave no residual at all.
-    most = max(min(recipe.latent_dim, x.shape[0] - 3), 0)
+    n, d = x.shape[0], min(recipe.latent_dim, *x.shape)
+    most = max(min(d, n - 3), 0)
 
-    def loss(kept: Array) -> Array:
-        each = leave_one_out(None, x, kept, times, weights, process, recipe=recipe)
-        return jnp.mean(each)
+    def one(i: Array) -> Float[Array, " dims"]:
+        mask = jnp.arange(n) != i
+        moment = SecondMoment.from_samples(x, rank=d, centre=True, mask=mask, throw=False)
 
-    return jnp.argmin(jax.lax.map(loss, jnp.arange(most + 1))).astype(jnp.int32)
+        def loss(kept: Array) -> Array:
+            return _scratch(moment, kept, d, process)[0].losses(x[i][None], times, weights)[0]
+
+        return jax.lax.map(loss, jnp.arange(most + 1))
+
+    return jnp.argmin(jnp.mean(jax.lax.map(one, jnp.arange(n)), axis=0)).astype(jnp.int32)

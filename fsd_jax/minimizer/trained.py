@@ -60,6 +60,7 @@ def train(
     steps: int = 500,
     learning_rate: float = 0.03,
     constraint: str = "rank",
+    initial: ArrayLike | None = None,
     process: VP = VP(),
 ) -> Trained:
     """Minimise the expected loss over the decoder by gradient descent from a random start.
@@ -80,6 +81,7 @@ def train(
         steps: number of iterations.
         learning_rate: Adam's peak rate, in units of the start's scale; L-BFGS ignores it.
         constraint: ``"rank"`` or ``"orthonormal"``.
+        initial: ``(D, d)`` start, to continue a run or to start warm; None is random.
         process: forward process.
 
     Returns:
@@ -96,15 +98,31 @@ def train(
     t, w, _ = _checks.times_and_weights(time, times, weights, dtype)
     lam2, _ = _checks.variances("latent_variance", latent_variance, d, dtype)
     rate, _ = _checks.positive("learning_rate", learning_rate, dtype, ndim=(0,))
+    shape = (moment.basis.shape[-2], d)
+    if initial is None:
+        start = jax.random.normal(key, shape, dtype) / shape[0] ** 0.5
+    else:
+        start, _ = _checks.floating("initial", initial, ndim=(2,))
+        if start.shape != shape:
+            raise ValueError(f"initial must have shape {shape}, got {tuple(start.shape)}")
+        start = start.astype(dtype)
     return _train(
-        key, moment, lam2, t, w, rate, process, optimizer=optimizer, steps=steps,
+        start,
+        moment,
+        lam2,
+        t,
+        w,
+        rate,
+        process,
+        optimizer=optimizer,
+        steps=steps,
         constraint=constraint,
-    )  # fmt: skip
+    )
 
 
 @partial(jax.jit, static_argnames=("optimizer", "steps", "constraint"))
 def _train(
-    key: Key[Array, ""],
+    start: Float[Array, "D d"],
     moment: SecondMoment,
     latent_variance: Float[Array, " d"],
     times: Float[Array, " K"],
@@ -143,8 +161,6 @@ def _train(
     def loss(free: Array) -> Array:
         return form.variable(*decoder_moments(decoder_of(free), moment)) / unit
 
-    start = jax.random.normal(key, (moment.basis.shape[0], d), moment.values.dtype)
-    start = start / start.shape[0] ** 0.5
     solver: Any
     if optimizer == "lbfgs":
         solver = optax.lbfgs(memory_size=20)

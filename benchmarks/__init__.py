@@ -1,0 +1,1 @@
+"""`python -m benchmarks`: run cases, write records, print tables, draw figures."""

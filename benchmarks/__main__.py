@@ -1,0 +1,104 @@
+"""The command line: ``python -m benchmarks [NAME ...] [--quick | --full] [--out DIR]``."""
+
+import argparse
+import importlib
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+import jax
+
+from benchmarks import compare, records, table
+from benchmarks.context import Context
+
+CASES = {"agreement": "agreement", "solve": "solve", "ten-images": "ten_images"}
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class _Parser(argparse.ArgumentParser):
+    """One line of advice instead of a usage dump."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        self.exit(2, f"benchmarks: {message}; see python -m benchmarks --help\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the chosen cases; returns the exit status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given and given[0] == "compare":
+        return _compare(given[1:])
+    options = _parse(given)
+    if options.list:
+        for name, module in CASES.items():
+            print(f"{name:<12} {_module('cases', module).SUMMARY}")
+        return 0
+    jax.config.update("jax_enable_x64", True)
+    logging.getLogger("fsd_jax").setLevel(logging.ERROR)
+    size = "quick" if options.quick else "full" if options.full else "default"
+    rows: list[records.Record] = []
+    for name in options.names or CASES:
+        try:
+            context = Context(size=size, seed=options.seed, out=options.out, tell=_tell)
+            start = time.perf_counter()
+            own = list(_module("cases", CASES[name]).run(context))
+        except ImportError as error:
+            print(f"benchmarks: {name} needs {error.name}: pip install 'fsd-jax[bench]'",
+                  file=sys.stderr)  # fmt: skip
+            return 1
+        _tell("")
+        print(f"\n{table.render(own)}\n\n{name}: {time.perf_counter() - start:.0f} s", flush=True)
+        rows += own
+        path = records.write(options.out, rows, seed=options.seed, size=size)
+        for picture in _module("figures", CASES[name]).draw(own, options.out):
+            print(f"figure: {picture}")
+    print(f"records: {path}")
+    return 0
+
+
+def _parse(given: list[str]) -> argparse.Namespace:
+    parser = _Parser(prog="python -m benchmarks", description=__doc__, allow_abbrev=False)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="cases to run (default: all)")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--quick", action="store_true", help="within a minute")
+    size.add_argument("--full", action="store_true", help="everything")
+    parser.add_argument("--out", type=Path, default=ROOT / "results", help="default: results/")
+    parser.add_argument("--seed", type=int, default=0, help="base seed (default 0)")
+    parser.add_argument("--list", action="store_true", help="name the cases and stop")
+    options = parser.parse_args(given)
+    for name in options.names:
+        if name not in CASES:
+            parser.error(f"no case named {name!r}; choose from {', '.join(CASES)}")
+    if options.seed < 0:
+        parser.error(f"--seed must not be negative, got {options.seed}")
+    if options.out.exists() and not options.out.is_dir():
+        parser.error(f"--out must be a folder, but {str(options.out)!r} is a file")
+    return options
+
+
+def _compare(given: list[str]) -> int:
+    parser = _Parser(prog="python -m benchmarks compare", allow_abbrev=False)
+    parser.add_argument("first", type=Path, metavar="A", help="a results.jsonl or its folder")
+    parser.add_argument("second", type=Path, metavar="B", help="another")
+    options = parser.parse_args(given)
+    try:
+        print(compare.compare(options.first, options.second))
+    except ValueError as error:
+        parser.error(str(error))
+    return 0
+
+
+def _module(kind: str, name: str) -> ModuleType:
+    return importlib.import_module(f"benchmarks.{kind}.{name}")
+
+
+def _tell(line: str) -> None:
+    """Progress on one line, for people only."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{line[:100]}", end="", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""One module a case. Each has a `SUMMARY` line and ``run(context)``, which yields records."""

@@ -1,0 +1,236 @@
+"""How fast and how accurate are moment + minimiser, beside what people would use today?
+
+Every method returns the top-d eigenvalues and eigenvectors of the uncentred second moment, or of
+the covariance for peers that always centre; each is compared with a float64 truth of its own kind.
+"""
+
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+import scipy.linalg
+import scipy.sparse.linalg
+from jax import Array
+
+import fsd_jax as fsd
+from benchmarks import data
+from benchmarks.context import Context
+from benchmarks.records import Record, record
+from benchmarks.timing import interleave, peak_extra_bytes
+
+SUMMARY = "time, memory and accuracy of moment + minimiser against scikit-learn, SciPy, torch"
+EIGENVALUE_TOLERANCE = 1e-5
+PROJECTOR_TOLERANCE = 1e-3
+SLOW = 10.0
+
+Solution = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """Data, the number of directions, and how long timing may take."""
+
+    name: str
+    x: np.ndarray
+    d: int
+    seconds: float
+
+
+def run(context: Context) -> Iterator[Record]:
+    """Yield time, floor, accuracy and memory of every method on every problem."""
+    for make in _problems(context):
+        problem = make()
+        if problem is None:
+            continue
+        context.tell(f"solve {problem.name}")
+        yield from _measure(problem, full=context.size == "full")
+
+
+def _problems(context: Context) -> list[Callable[[], Problem | None]]:
+    def power(n: int, ambient: int, d: int, seconds: float) -> Callable[[], Problem]:
+        name = f"power-law {n} x {ambient}"
+        return lambda: Problem(
+            name=name,
+            x=data.power_law(n, ambient, exponent=1.7, seed=context.seed),
+            d=d,
+            seconds=seconds,
+        )
+
+    def digits() -> Problem:
+        task = data.digits()
+        x = np.concatenate([task.source, task.target]).reshape(-1, 64)
+        return Problem(name="digits 1797 x 64", x=x, d=16, seconds=context.pick(1.0, 2.0, 4.0))
+
+    def garments() -> Problem:
+        images = data.fashion_images()
+        if images is None:
+            return power(60000, 784, 24, 8.0)()
+        return Problem(name="fashion 60000 x 784", x=images, d=24, seconds=8.0)
+
+    small = [power(10, 12288, 10, context.pick(1.0, 3.0, 6.0)), digits]
+    medium = [power(100, 12288, 24, 4.0)]
+    large: list[Callable[[], Problem | None]] = [power(6400, 12288, 24, 12.0), garments]
+    return context.pick(small, [*small, *medium, *large], [*small, *medium, *large])
+
+
+def _ours(x: Array, d: int) -> Solution:
+    moment = fsd.SecondMoment.from_samples(x, rank=d)
+    found = fsd.rank_minimizer(moment, latent_variance=1.0, latent_dim=d, time=0.5)
+    return moment.values, jax.block_until_ready(found.basis)  # type: ignore[return-value]
+
+
+def _numpy_gram(x: np.ndarray, d: int) -> Solution:
+    """The floor: what any route through the smaller side must do, unchecked."""
+    n, ambient = x.shape
+    if n <= ambient:
+        values, vectors = np.linalg.eigh(x @ x.T)
+        top = slice(None, -d - 1, -1)
+        return values[top] / n, x.T @ (vectors[:, top] / np.sqrt(np.maximum(values[top], 1e-30)))
+    values, vectors = np.linalg.eigh(x.T @ x)
+    return values[: -d - 1 : -1] / n, vectors[:, : -d - 1 : -1]
+
+
+def _scipy_eigh(x: np.ndarray, d: int) -> Solution:
+    n, ambient = x.shape
+    side = min(n, ambient)
+    gram = x @ x.T if n <= ambient else x.T @ x
+    values, vectors = scipy.linalg.eigh(gram, subset_by_index=(side - d, side - 1))
+    values, vectors = values[::-1], vectors[:, ::-1]
+    if n <= ambient:
+        vectors = x.T @ (vectors / np.sqrt(np.maximum(values, 1e-30)))
+    return values / n, vectors
+
+
+def _arpack(x: np.ndarray, d: int, tol: float) -> Solution:
+    v0 = np.ones(min(x.shape), x.dtype)
+    _, s, vt = scipy.sparse.linalg.svds(x, k=d, tol=tol, v0=v0)
+    order = np.argsort(-s)
+    return s[order] ** 2 / x.shape[0], vt[order].T
+
+
+def _sklearn(x: np.ndarray, d: int, solver: str, **options: Any) -> Solution:
+    from sklearn.decomposition import PCA
+
+    pca = PCA(d, svd_solver=solver, random_state=0, **options).fit(x)  # type: ignore[arg-type]
+    return pca.explained_variance_ * (x.shape[0] - 1) / x.shape[0], pca.components_.T
+
+
+def _methods(problem: Problem) -> dict[str, tuple[Callable[[], Solution], bool]]:
+    """Name -> (function, whether it centres). Peers with knobs appear at several settings."""
+    x, d = problem.x, problem.d
+    n, ambient = x.shape
+    side = min(n, ambient)
+    on_device = jax.device_put(x)
+    methods: dict[str, tuple[Callable[[], Solution], bool]] = {
+        "fsd_jax": (lambda: _ours(on_device, d), False),
+        "numpy gram (floor)": (lambda: _numpy_gram(x, d), False),
+        "scipy eigh of gram": (lambda: _scipy_eigh(x, d), False),
+        "scikit-learn full": (lambda: _sklearn(x, d, "full"), True),
+    }
+    if side > d + 1:
+        methods["scipy svds (arpack) tol=0"] = (lambda: _arpack(x, d, 0.0), False)
+        methods["scipy svds (arpack) tol=1e-4"] = (lambda: _arpack(x, d, 1e-4), False)
+        methods["scikit-learn arpack"] = (lambda: _sklearn(x, d, "arpack"), True)
+    if n >= ambient:
+        methods["scikit-learn covariance_eigh"] = (
+            lambda: _sklearn(x, d, "covariance_eigh"),
+            True,
+        )
+    for power, extra in ((4, 10), (7, 10), (4, d)):
+        options = {"iterated_power": power, "n_oversamples": extra}
+        methods[f"scikit-learn randomized q={power} p={extra}"] = (
+            lambda options=options: _sklearn(x, d, "randomized", **options),  # type: ignore[misc]
+            True,
+        )
+    return methods | _torch_methods(x, d)
+
+
+def _torch_methods(x: np.ndarray, d: int) -> dict[str, tuple[Callable[[], Solution], bool]]:
+    try:
+        import torch
+    except ImportError:
+        return {}
+    tensor = torch.from_numpy(x)
+
+    def solve(q: int, steps: int) -> Solution:
+        torch.manual_seed(0)
+        _, s, v = torch.pca_lowrank(tensor, q=q, center=False, niter=steps)
+        return (s[:d] ** 2 / x.shape[0]).numpy(), v[:, :d].numpy()
+
+    sizes = sorted({min(q, *x.shape) for q in (d + 6, 2 * d)})
+    return {
+        f"torch pca_lowrank q={q} niter={steps}": (
+            lambda q=q, steps=steps: solve(q, steps),  # type: ignore[misc]
+            False,
+        )
+        for q, steps in itertools.product(sizes, (3, 5))
+    }
+
+
+def _measure(problem: Problem, *, full: bool) -> Iterator[Record]:
+    x, d = problem.x, problem.d
+    n, ambient = x.shape
+    size = {"n": n, "D": ambient, "d": d}
+    methods = _methods(problem)
+    truths = {centred: _truth(x, d, centred) for centred in (False, True)}
+    flops = 2.0 * n * ambient * min(n, ambient)
+    chosen, results = {}, {}
+    for name, (method, _) in methods.items():
+        if not full and _expected_seconds(name, flops, n, ambient) > SLOW:
+            yield record("solve", problem.name, name, "time", None, unit="s",
+                         status="left to --full: expected over 10 s", **size)  # fmt: skip
+            continue
+        start = time.perf_counter()
+        results[name] = method()
+        if time.perf_counter() - start > SLOW and not full:
+            yield record("solve", problem.name, name, "time", time.perf_counter() - start,
+                         unit="s", status="timed once: over 10 s", **size)  # fmt: skip
+            continue
+        chosen[name] = method
+    timings = interleave(chosen, seconds=problem.seconds)
+    floor = timings["numpy gram (floor)"].median if "numpy gram (floor)" in timings else None
+    for name, timing in timings.items():
+        values, basis = (np.asarray(part, np.float64) for part in results[name])
+        truth = truths[methods[name][1]]
+        eigen = float(np.max(np.abs(values[:d] / truth[0] - 1)))
+        projector = _projector_error(basis[:, :d], truth[1])
+        accurate = eigen <= EIGENVALUE_TOLERANCE and projector <= PROJECTOR_TOLERANCE
+        yield record(
+            "solve", problem.name, name, "time", timing.median, stderr=timing.spread, unit="s",
+            seconds=timing.first, floor=floor, status="ok" if accurate else "less accurate",
+            eigenvalue_error=eigen, projector_error=projector,
+            peak_extra_bytes=peak_extra_bytes(chosen[name]), data_bytes=x.nbytes,
+            calls=timing.calls, gflops_of_gram=flops / 1e9, **size,
+        )  # fmt: skip
+
+
+def _expected_seconds(name: str, flops: float, n: int, ambient: int) -> float:
+    """A guess from the flops alone, at rates that every recent core reaches."""
+    if "full" in name:
+        return 4 * flops / 3e10
+    if "gram" in name or "covariance_eigh" in name:
+        return flops / 1e11
+    return 0.0
+
+
+def _truth(x: np.ndarray, d: int, centred: bool) -> Solution:
+    """float64 eigenpairs by the smaller side's Gram matrix, or ARPACK where that is too large."""
+    wide = x.astype(np.float64)
+    if centred:
+        wide -= wide.mean(axis=0)
+    if min(x.shape) > 2000:
+        return _arpack(wide, d, 0.0)
+    if x.shape[0] <= x.shape[1]:
+        _, s, vt = scipy.linalg.svd(wide, full_matrices=False)
+        return s[:d] ** 2 / x.shape[0], vt[:d].T
+    return _scipy_eigh(wide, d)
+
+
+def _projector_error(basis: np.ndarray, truth: np.ndarray) -> float:
+    """``|UU' - TT'|_F`` through the part of each basis outside the other."""
+    outside = basis - truth @ (truth.T @ basis)
+    return float(np.sqrt(2) * np.linalg.norm(outside))

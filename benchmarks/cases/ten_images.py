@@ -1,0 +1,89 @@
+"""What does it do for ten images? Held-out loss of every estimator on real targets."""
+
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+
+import fsd_jax as fsd
+from benchmarks import data
+from benchmarks.context import Context
+from benchmarks.records import Record, record
+
+SUMMARY = "few-shot, source as is and target only on 5 to 100 real images, with a picture"
+SIZES = (5, 10, 20, 50, 100)
+LATENT_DIM = 16
+SHOWN = 10
+
+
+def run(context: Context) -> Iterator[Record]:
+    """Yield the held-out loss of every estimator for every number of target images."""
+    for task in (data.digits(), data.fashion_boots()):
+        if task is None:
+            yield record("ten-images", "fashion-boots", "all", "heldout_loss", None,
+                         status="skipped: data set not installed")  # fmt: skip
+            continue
+        pretrained = fsd.pretrain(task.source, latent_dim=LATENT_DIM)
+        rng = np.random.default_rng(context.seed)
+        # Each draw splits anew, so that the error bars hold the choice of held-out images too.
+        held = min(len(task.target) - max(SIZES), context.pick(78, 500, 2000))
+        draws = context.pick(5, 20, 20)
+        for n in context.pick((5, 10), SIZES, SIZES):
+            context.tell(f"ten-images {task.name} n_ta={n}")
+            losses: dict[str, list[float]] = {}
+            for _ in range(draws):
+                order = rng.permutation(len(task.target))
+                shots, rest = task.target[order[:n]], task.target[order[n : n + held]]
+                for name, model in _estimators(pretrained, shots).items():
+                    losses.setdefault(name, []).append(float(model.loss(rest)))
+            yield from _summaries(task, losses, n, held, draws)
+        _pictures(context, task, pretrained, task.target[rng.permutation(len(task.target))[:SHOWN]])
+
+
+def _estimators(
+    pretrained: fsd.PretrainedModel, shots: np.ndarray
+) -> dict[str, fsd.FewShotModel]:
+    """Every way to use the shots; the names go into the records."""
+    return {
+        "few-shot": fsd.finetune(pretrained, shots),
+        "few-shot, no completion": fsd.finetune(pretrained, shots, complete="none"),
+        "few-shot, source mean": fsd.finetune(pretrained, shots, mean="source"),
+        "rank-d, integrated": fsd.finetune(pretrained, shots, constraint="rank"),
+        "source as is": fsd.source_as_is(pretrained, shots, mean="source"),
+        "source as is, target mean": fsd.source_as_is(pretrained, shots),
+        "target only": fsd.target_only(shots, latent_dim=pretrained.latent_dim),
+    }
+
+
+def _summaries(
+    task: data.Task, losses: dict[str, list[float]], n: int, held: int, draws: int
+) -> Iterator[Record]:
+    reference = np.array(losses["source as is, target mean"])
+    for name, each in losses.items():
+        values = np.array(each)
+        gain = reference - values
+        yield record(
+            "ten-images", task.name, name, "heldout_loss", float(values.mean()),
+            stderr=float(values.std(ddof=1) / draws**0.5), unit="integrated loss",
+            n_ta=n, d=LATENT_DIM, D=task.target[0].size, n_s=len(task.source), draws=draws,
+            heldout=held, gain=float(gain.mean()),
+            gain_stderr=float(gain.std(ddof=1) / draws**0.5),
+        )  # fmt: skip
+
+
+def _pictures(
+    context: Context, task: data.Task, pretrained: fsd.PretrainedModel, shots: np.ndarray
+) -> None:
+    """Store targets, samples (the same noise for each model) and nearest training images."""
+    key = jax.random.key(context.seed)
+    models = _estimators(pretrained, shots)
+    rows: dict[str, np.ndarray] = {"targets": shots}
+    for name in ("few-shot", "source as is, target mean", "target only"):
+        drawn = np.asarray(models[name].sample(key, SHOWN))
+        rows[name] = drawn
+        distance = np.sum((drawn[:, None] - shots[None]) ** 2, axis=(2, 3))
+        rows[f"nearest target to: {name}"] = shots[np.argmin(distance, axis=1)]
+    context.out.mkdir(parents=True, exist_ok=True)
+    fsd_rows = {f"row_{i}": row for i, row in enumerate(rows.values())}
+    path = context.out / f"ten-images-{task.name}.npz"
+    np.savez(path, names=np.array(list(rows)), **fsd_rows)  # type: ignore[arg-type]

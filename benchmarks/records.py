@@ -1,0 +1,143 @@
+"""Records: one flat JSON line for each number, with what is needed to trust and repeat it."""
+
+import json
+import math
+import platform
+import subprocess
+from collections.abc import Iterable, Sequence
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from fsd_jax._files import write_atomically
+
+Record = dict[str, Any]
+RESULTS = "results.jsonl"
+FIXED = ("case", "data", "method", "metric", "value", "stderr", "unit", "seconds", "floor", "status")
+
+
+def record(
+    case: str,
+    data: str,
+    method: str,
+    metric: str,
+    value: float | None,
+    *,
+    stderr: float | None = None,
+    unit: str = "",
+    seconds: float | None = None,
+    floor: float | None = None,
+    status: str = "ok",
+    **parameters: Any,
+) -> Record:
+    """One number with its error, cost and parameters; non-finite values become null."""
+    row: Record = {
+        "case": case,
+        "data": data,
+        "method": method,
+        "metric": metric,
+        "value": _finite(value),
+        "stderr": _finite(stderr),
+        "unit": unit,
+        "seconds": _finite(seconds),
+        "floor": _finite(floor),
+        "status": status,
+    }
+    return row | parameters
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+@cache
+def provenance() -> dict[str, Any]:
+    """Versions, device, host and git hash of this run."""
+    names = ("fsd-jax", "jax", "jaxlib", "optax", "numpy", "scipy", "scikit-learn", "torch")
+    device = jax.devices()[0]
+    return {
+        "versions": {name: _version(name) for name in names},
+        "python": platform.python_version(),
+        "device": f"{device.platform}: {device.device_kind} x {jax.device_count()}",
+        "processor": _processor(),
+        "git": _git(),
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next(line.split(":", 1)[1].strip() for line in lines if "model name" in line)
+        return f"{model} x {sum('model name' in line for line in lines)}"
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _git() -> str | None:
+    here = Path(__file__).parent
+    try:
+        command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+        done = subprocess.run(
+            command, cwd=here, capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
+
+
+def write(folder: Path, rows: Sequence[Record], *, seed: int, size: str) -> Path:
+    """Replace ``results.jsonl`` in `folder` atomically; every line carries the provenance."""
+    folder.mkdir(parents=True, exist_ok=True)
+    extra = {"seed": seed, "size": size, "provenance": provenance()}
+    text = "".join(json.dumps(row | extra, allow_nan=False) + "\n" for row in rows)
+    path = folder / RESULTS
+    write_atomically(path, lambda file: _write_text(file, text))
+    return path
+
+
+def _write_text(file: Any, text: str) -> None:
+    file.write(text.encode())
+
+
+def read(path: Path) -> list[Record]:
+    """Records from a file, or from the ``results.jsonl`` of a folder.
+
+    Raises:
+        ValueError: no such file, or a line that is no record.
+    """
+    path = path / RESULTS if path.is_dir() else path
+    try:
+        lines = path.read_text().splitlines()
+    except OSError as error:
+        raise ValueError(f"cannot read {str(path)!r}: {error.strerror or error}") from None
+    rows: list[Record] = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            row = None
+        if not isinstance(row, dict) or any(name not in row for name in FIXED):
+            raise ValueError(f"{str(path)!r} line {number} is not a benchmark record")
+        rows.append(row)
+    return rows
+
+
+def parameters(row: Record) -> dict[str, Any]:
+    """The case's own parameters of a record."""
+    skip = {*FIXED, "seed", "size", "provenance"}
+    return {name: value for name, value in row.items() if name not in skip}
+
+
+def select(rows: Iterable[Record], **wanted: Any) -> list[Record]:
+    """Records whose fields equal `wanted`."""
+    return [r for r in rows if all(r.get(name) == value for name, value in wanted.items())]

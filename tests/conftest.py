@@ -1,0 +1,34 @@
+"""Fixtures for every room."""
+
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+import pytest
+
+
+def _x64_context():
+    context = getattr(jax, "enable_x64", None)
+    if context is None:
+        from jax import experimental
+
+        context = experimental.enable_x64
+    return context(True)
+
+
+@pytest.fixture
+def x64() -> Iterator[None]:
+    """JAX's x64 mode for the length of one test."""
+    with _x64_context():
+        yield
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request: pytest.FixtureRequest) -> Iterator[np.dtype]:
+    """Each dtype in turn, x64 mode being on for float64."""
+    name = request.param
+    if name == "float32":
+        yield np.dtype(np.float32)
+    else:
+        with _x64_context():
+            yield np.dtype(np.float64)

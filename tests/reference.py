@@ -1,0 +1,120 @@
+"""Slow, obvious NumPy float64 versions of the library's numbers, with D x D matrices throughout."""
+
+import numpy as np
+import scipy.linalg
+
+
+def levels(t, integrated=None):
+    """``(m_t^2, sigma_t^2)`` for rate one, or for a given integral of the rate."""
+    b = np.float64(t) if integrated is None else np.float64(integrated)
+    return np.exp(-b), -np.expm1(-b)
+
+
+def second_moment(x, *, centre=False):
+    x = np.asarray(x, np.float64)
+    y = x - x.mean(axis=0) if centre else x
+    return y.T @ y / x.shape[0]
+
+
+def eigenpairs(C):
+    values, vectors = np.linalg.eigh(C)
+    return values[::-1], vectors[:, ::-1]
+
+
+def top_projector(C, k):
+    vectors = eigenpairs(np.asarray(C, np.float64))[1][:, :k]
+    return vectors @ vectors.T
+
+
+def projector(basis, k=None):
+    basis = np.asarray(basis, np.float64)[:, :k]
+    return basis @ basis.T
+
+
+def gains(latent_variance, t):
+    m2, s2 = levels(t)
+    return m2 * latent_variance / (m2 * latent_variance + s2)
+
+
+def rank_minimiser(C, latent_variance, d, t):
+    """Lemma 5.1 by Eckart-Young: the loss is ``|S^(1/2) g P - m2 S^(-1/2) C|^2 + const``."""
+    m2, s2 = levels(t)
+    g = gains(latent_variance, t)
+    S = m2 * C + s2 * np.eye(len(C))
+    target = m2 * np.linalg.inv(scipy.linalg.sqrtm(S).real) @ C
+    u, s, vt = np.linalg.svd(target)
+    best = (u[:, :d] * s[:d]) @ vt[:d]
+    return np.linalg.inv(scipy.linalg.sqrtm(S).real) @ best / g
+
+
+def paper_formula(C, latent_variance, t):
+    m2, s2 = levels(t)
+    eye = np.eye(len(C))
+    return (m2 * latent_variance + s2) / latent_variance * np.linalg.inv(m2 * C + s2 * eye) @ C
+
+
+def loss(V, C, latent_variance, times, weights):
+    """``sum_k w_k E|-(x_t - m x)/s2 - (V G V' x_t - x_t)/s2|^2`` from dense matrices."""
+    V = np.asarray(V, np.float64)
+    total = 0.0
+    lam2 = np.broadcast_to(np.asarray(latent_variance, np.float64), V.shape[1:])
+    for t, w in zip(np.atleast_1d(times), np.atleast_1d(weights), strict=True):
+        m2, s2 = levels(t)
+        W = V @ np.diag(gains(lam2, t)) @ V.T
+        residual = np.eye(len(C)) - W
+        total += w * (m2 * np.trace(residual @ C @ residual.T) + s2 * np.trace(W @ W.T)) / s2**2
+    return total
+
+
+def score_matrix(V, latent_variance, tau2, t, basis):
+    """``s(y) = M y`` of a linear score with decoder V, the residual gain acting outside `basis`."""
+    m2, s2 = levels(t)
+    lam2 = np.broadcast_to(np.asarray(latent_variance, np.float64), V.shape[1:])
+    outside = np.eye(len(V)) - basis @ basis.T
+    W = V @ np.diag(gains(lam2, t)) @ V.T + m2 * tau2 / (m2 * tau2 + s2) * outside
+    return (W - np.eye(len(V))) / s2
+
+
+def gaussian_score(x, mean, covariance):
+    return -np.linalg.solve(covariance, (np.asarray(x, np.float64) - mean).T).T
+
+
+def diffused(mean, covariance, t):
+    m2, s2 = levels(t)
+    return np.sqrt(m2) * mean, m2 * covariance + s2 * np.eye(len(covariance))
+
+
+def score_error(M, centre, mean, covariance, times, weights):
+    """``sum w E|M(t)(x_t - m centre) - grad log q_t(x_t)|^2``, M a function of t."""
+    total = 0.0
+    for t, w in zip(np.atleast_1d(times), np.atleast_1d(weights), strict=True):
+        m_mean, S = diffused(mean, covariance, t)
+        delta = M(t) + np.linalg.inv(S)
+        bias = M(t) @ (m_mean - np.sqrt(levels(t)[0]) * centre)
+        total += w * (np.trace(delta @ S @ delta.T) + bias @ bias)
+    return total
+
+
+def thin_covariance(law):
+    """Dense float64 covariance of a `ThinGaussian`."""
+    B = np.asarray(law.basis, np.float64)
+    variance = np.asarray(law.variance, np.float64)
+    return B @ np.diag(variance) @ B.T + float(law.residual_variance) * (np.eye(len(B)) - B @ B.T)
+
+
+def kl(mean_p, P, mean_q, Q):
+    shift = np.asarray(mean_q, np.float64) - np.asarray(mean_p, np.float64)
+    inverse = np.linalg.inv(Q)
+    log_det = np.linalg.slogdet(Q)[1] - np.linalg.slogdet(P)[1]
+    return 0.5 * (np.trace(inverse @ P) + shift @ inverse @ shift - len(P) + log_det)
+
+
+def w2_squared(mean_p, P, mean_q, Q):
+    shift = np.asarray(mean_q, np.float64) - np.asarray(mean_p, np.float64)
+    root = scipy.linalg.sqrtm(P).real
+    cross = scipy.linalg.sqrtm(root @ Q @ root).real
+    return shift @ shift + np.trace(P + Q - 2 * cross)
+
+
+def random_orthonormal(rng, ambient, k):
+    return np.linalg.qr(rng.normal(size=(ambient, k)))[0]

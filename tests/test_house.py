@@ -1,0 +1,261 @@
+"""The house rules that a machine can check.
+
+After a deliberate change of the public names: ``python -m tests.test_house`` rewrites
+tests/public_api.json.
+"""
+
+import ast
+import inspect
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+import fsd_jax
+
+HERE = pathlib.Path(__file__).parent
+PACKAGE = pathlib.Path(fsd_jax.__file__).parent
+API = HERE / "public_api.json"
+
+# Each room imports only from rooms above it. Rooms within one folder follow their order here.
+ROOMS = [
+    "_version",
+    "_checks",
+    "_files",
+    "_linalg",
+    "process",
+    "latent",
+    "moments",
+    "linear_model",
+    "minimizer.objective",
+    "minimizer.closed_form",
+    "minimizer.trained",
+    "score.linear",
+    "score.errors",
+    "sampler.reverse",
+    "sampler.law",
+    "simulate.spectra",
+    "simulate.replicate",
+    "theory.bounds",
+    "theory.curves",
+    "theory.planner",
+    "ledger",
+    "fewshot",
+    "sweep.grid",
+    "sweep.run",
+    "sweep.table",
+    "latent_net.relu",
+    "latent_net.fit",
+    "image.data",
+    "image.unet",
+    "image.finetune",
+    "image.metrics",
+]
+DECOMPOSITIONS = {"svd", "eigh", "eigvalsh", "eig", "qr", "cholesky", "svdvals", "pinv", "inv"}
+FILES = sorted(PACKAGE.rglob("*.py"))
+MAX_FUNCTION, MAX_FILE = 60, 350
+
+
+def _room(path):
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+def _tree(path):
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def _position(room):
+    """Place of a room in the list; a folder that others import counts as its last room."""
+    places = [i for i, name in enumerate(ROOMS) if name == room or name.startswith(room + ".")]
+    if not places and "." in room:
+        # A room of a folder that the list does not take apart.
+        return _position(room.rpartition(".")[0])
+    assert places, f"{room} is not in the list of rooms"
+    return max(places)
+
+
+def _imported(tree):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (a.name for a in node.names if a.name.split(".")[0] == "fsd_jax")
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            if node.module == "fsd_jax":
+                yield from (f"fsd_jax.{alias.name}" for alias in node.names)
+            elif (node.module or "").startswith("fsd_jax."):
+                folder = PACKAGE.joinpath(*node.module.split(".")[1:])
+                inner = [a.name for a in node.names if (folder / f"{a.name}.py").exists()]
+                yield from ([f"{node.module}.{name}" for name in inner] or [node.module])
+
+
+def _id(path):
+    return str(path.relative_to(PACKAGE))
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if _room(p)], ids=_id)
+def test_rooms_import_only_from_rooms_above(path):
+    room = _room(path)
+    here = _position(room)
+    for name in _imported(_tree(path)):
+        other = name.removeprefix("fsd_jax").lstrip(".")
+        assert other, f"{room} imports the package itself"
+        folder = room if path.name == "__init__.py" else room.rpartition(".")[0]
+        # Within a folder that the list names as one entry, Python's own import order decides.
+        inside = path.name == "__init__.py" or folder in ROOMS
+        inside = inside and other.startswith(folder + ".")
+        assert inside or _position(other) < here, f"{room} imports {other}, which is not above it"
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if _room(p) != "_linalg"], ids=_id)
+def test_only_linalg_decomposes(path):
+    for node in ast.walk(_tree(path)):
+        if isinstance(node, ast.Attribute):
+            owner = ast.unparse(node.value)
+            assert node.attr != "linalg", f"line {node.lineno}: {ast.unparse(node)}"
+            if owner != "_linalg":
+                assert node.attr not in DECOMPOSITIONS, f"line {node.lineno}: {ast.unparse(node)}"
+        elif isinstance(node, ast.ImportFrom):
+            names = {alias.name for alias in node.names}
+            assert not (node.module or "").endswith("numpy.linalg")
+            assert not (node.module or "").endswith("scipy.linalg")
+            assert not names & (DECOMPOSITIONS | {"linalg"}), f"line {node.lineno}"
+
+
+IMPORT = """
+import sys
+import jax, jax.numpy, optax, numpy
+before = {name: value for name, value in jax.config.values.items()}
+import fsd_jax
+from jax._src import xla_bridge
+assert not xla_bridge._backends, "a backend was started"
+changed = {k for k, v in jax.config.values.items() if before.get(k, v) != v}
+assert not changed, changed
+extras = {"matplotlib", "sklearn", "pandas", "xarray", "equinox", "torch", "tqdm", "PIL"}
+assert not extras & set(sys.modules), extras & set(sys.modules)
+ours = [
+    name for name, module in sys.modules.items()
+    if name.startswith("fsd_jax") and hasattr(module, "chex")
+]
+assert not ours, ours
+"""
+
+
+def test_import_starts_no_backend_and_loads_no_extra():
+    # optax itself imports chex, so chex is checked in the source below.
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORT], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("path", FILES, ids=_id)
+def test_the_core_never_imports_an_extra_at_its_top(path):
+    if _room(path).split(".")[0] in {"image", "sweep"}:
+        pytest.skip("an optional room")
+    extras = {"chex", "matplotlib", "sklearn", "pandas", "xarray", "equinox", "torch", "scipy"}
+    for node in _tree(path).body:
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module or ""]
+        assert not extras & {name.split(".")[0] for name in names}
+
+
+def _signature(function):
+    """Names, kinds and defaults; annotations print differently on every version of JAX."""
+    signature = inspect.signature(function)
+    bare = [p.replace(annotation=inspect.Parameter.empty) for p in signature.parameters.values()]
+    return str(signature.replace(parameters=bare, return_annotation=inspect.Signature.empty))
+
+
+def _public_api():
+    api = {}
+    for name in sorted(fsd_jax.__all__):
+        value = getattr(fsd_jax, name)
+        if name == "Status":
+            api[name] = ", ".join(f"{flag.name}={flag.value}" for flag in value)
+            continue
+        if not callable(value):
+            continue
+        api[name] = _signature(value)
+        if inspect.isclass(value):
+            for attribute, member in sorted(vars(value).items()):
+                if attribute.startswith("_") and attribute != "__call__":
+                    continue
+                if isinstance(member, property):
+                    api[f"{name}.{attribute}"] = "property"
+                elif callable(member) or isinstance(member, classmethod | staticmethod):
+                    api[f"{name}.{attribute}"] = _signature(getattr(value, attribute))
+    return api
+
+
+def test_public_names_and_signatures_are_pinned():
+    pinned = json.loads(API.read_text(encoding="utf-8"))
+    assert _public_api() == pinned, "deliberate? then run python -m tests.test_house"
+
+
+def test_all_is_sorted_as_ruff_wants_and_resolves():
+    assert len(set(fsd_jax.__all__)) == len(fsd_jax.__all__)
+    for name in fsd_jax.__all__:
+        assert hasattr(fsd_jax, name)
+
+
+@pytest.mark.parametrize("path", FILES, ids=_id)
+def test_public_things_have_docstrings(path):
+    tree = _tree(path)
+    assert ast.get_docstring(tree), f"{_id(path)} has no docstring"
+    missing = []
+    for node in tree.body:
+        if not isinstance(node, ast.FunctionDef | ast.ClassDef) or node.name.startswith("_"):
+            continue
+        members = node.body if isinstance(node, ast.ClassDef) else []
+        for item in [node, *members]:
+            if not isinstance(item, ast.FunctionDef | ast.ClassDef) or item.name.startswith("_"):
+                continue
+            if not ast.get_docstring(item):
+                missing.append(f"{item.name} (line {item.lineno})")
+    assert not missing
+
+
+def _code_lines(node):
+    """Lines of a function, its docstring aside."""
+    first = node.body[0]
+    documented = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
+    words = first.end_lineno - first.lineno + 1 if documented else 0
+    return node.end_lineno - node.lineno + 1 - words
+
+
+@pytest.mark.parametrize("path", FILES, ids=_id)
+def test_functions_fit_on_a_page(path, request):
+    long = [
+        f"{node.name}: {_code_lines(node)} lines"
+        for node in ast.walk(_tree(path))
+        if isinstance(node, ast.FunctionDef) and _code_lines(node) > MAX_FUNCTION
+    ]
+    _expect_known(request, path, KNOWN_LONG_FUNCTIONS)
+    assert not long
+
+
+@pytest.mark.parametrize("path", FILES, ids=_id)
+def test_files_are_rooms_not_halls(path, request):
+    lines = len(path.read_text(encoding="utf-8").splitlines())
+    _expect_known(request, path, KNOWN_LONG_FILES)
+    assert lines <= MAX_FILE, f"{lines} lines"
+
+
+# To be emptied: an entry that is no longer true fails, so that it is removed.
+KNOWN_LONG_FUNCTIONS = {"_linalg.py", "minimizer/trained.py", "moments.py"}
+KNOWN_LONG_FILES = {"moments.py"}
+
+
+def _expect_known(request, path, known):
+    if path.relative_to(PACKAGE).as_posix() in known:
+        request.applymarker(pytest.mark.xfail(strict=True, reason="known to be too long"))
+
+
+if __name__ == "__main__":
+    API.write_text(json.dumps(_public_api(), indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,155 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import integrate
+
+import fsd_jax as fsd
+
+SCHEDULES = [
+    fsd.VP(),
+    fsd.VP.constant(2.5),
+    fsd.VP.linear(0.1, 20.0),
+    fsd.VP.scheduled((0.0, 0.5, 2.0), (0.2, 0.2, 3.0)),
+]
+
+
+def _rate(process, t):
+    return np.interp(t, process.knots, process.rates)
+
+
+@pytest.mark.parametrize("t", [1e-30, 1e-12, 1e-7, 1e-3])
+def test_noise_variance_keeps_its_digits_as_t_vanishes(t):
+    value = fsd.VP().noise_variance(jnp.float32(t))
+    assert value.dtype == jnp.float32
+    np.testing.assert_allclose(float(value), -np.expm1(-np.float64(np.float32(t))), rtol=3e-7)
+
+
+def test_signal_tends_to_one_and_to_zero():
+    process = fsd.VP()
+    assert float(process.signal(jnp.float32(1e-12))) == 1.0
+    assert float(process.signal_variance(jnp.float32(60.0))) == pytest.approx(
+        np.exp(-60.0), rel=1e-5
+    )
+    assert float(process.noise_variance(jnp.float32(60.0))) == 1.0
+
+
+def test_levels_are_consistent(dtype):
+    process = fsd.VP.linear(0.1, 2.0)
+    t = jnp.asarray([0.01, 0.3, 1.0, 4.0], dtype)
+    signal2, noise2 = process.signal_variance(t), process.noise_variance(t)
+    assert noise2.dtype == dtype
+    np.testing.assert_allclose(signal2 + noise2, 1, rtol=4 * np.finfo(dtype).eps)
+    np.testing.assert_allclose(process.signal(t) ** 2, signal2, rtol=8 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("process", SCHEDULES)
+@pytest.mark.parametrize("t", [0.05, 0.5, 1.3, 7.0])
+@pytest.mark.usefixtures("x64")
+def test_integrated_rate_matches_quadrature_of_the_rate(process, t):
+    points = [k for k in process.knots if 0 < k < t] or None
+    expected = integrate.quad(lambda s: _rate(process, s), 0, t, points=points)[0]
+    np.testing.assert_allclose(process.integrated_rate(t), expected, rtol=1e-12)
+
+
+def test_a_flat_schedule_is_the_constant_rate():
+    flat = fsd.VP.scheduled((0.0, 1.0, 2.0), (3.0, 3.0, 3.0))
+    t = jnp.linspace(0.1, 5, 7)
+    np.testing.assert_allclose(
+        flat.integrated_rate(t), fsd.VP.constant(3.0).integrated_rate(t), rtol=1e-6
+    )
+
+
+def test_a_process_is_hashable_and_static_under_jit():
+    assert hash(fsd.VP.linear(0.1, 2.0)) == hash(fsd.VP.linear(0.1, 2.0))
+    assert fsd.VP() == fsd.VP.constant(1.0)
+    assert jax.tree.leaves(fsd.VP.linear(0.1, 2.0)) == []
+    value = jax.jit(lambda p, t: p.signal(t))(fsd.VP.constant(2.0), 1.0)
+    np.testing.assert_allclose(value, np.exp(-1.0), rtol=1e-6)
+
+
+@pytest.mark.parametrize("power", [-2, -1, 0, 1])
+@pytest.mark.parametrize(("delta", "T"), [(1e-3, 10.0), (0.1, 3.0)])
+@pytest.mark.usefixtures("x64")
+def test_quadrature_is_exact_for_powers_of_the_noise(power, delta, T):
+    times, weights = fsd.VP().quadrature(delta, T)
+    found = float(jnp.sum(weights * fsd.VP().noise_variance(times) ** power))
+    total = integrate.quad(
+        lambda u: (-np.expm1(-np.exp(u))) ** power * np.exp(u),
+        np.log(delta), np.log(T), epsabs=0, epsrel=1e-12, limit=200,
+    )[0]  # fmt: skip
+    np.testing.assert_allclose(found, total / (T - delta), rtol=1e-10)
+
+
+@pytest.mark.usefixtures("x64")
+def test_quadrature_integrates_a_loss_like_integrand():
+    def f(t):
+        m2, s2 = np.exp(-t), -np.expm1(-t)
+        g = 2 * m2 / (2 * m2 + s2)
+        return g * m2 / s2**2 + g**2 / s2
+
+    times, weights = fsd.VP().quadrature()
+    exact = integrate.quad(
+        lambda u: f(np.exp(u)) * np.exp(u), np.log(1e-3), np.log(10), epsrel=1e-12, limit=200
+    )[0]
+    found = float(np.sum(np.asarray(weights) * f(np.asarray(times))))
+    np.testing.assert_allclose(found, exact / (10 - 1e-3), rtol=1e-10)
+
+
+@pytest.mark.parametrize("nodes", [1, 5, 64])
+def test_quadrature_weights_sum_to_one_and_nodes_increase(nodes):
+    times, weights = fsd.VP().quadrature(0.01, 5.0, nodes)
+    assert times.shape == weights.shape == (nodes,)
+    np.testing.assert_allclose(np.sum(np.asarray(weights, np.float64)), 1, rtol=1e-6)
+    assert np.all(np.asarray(weights) > 0)
+    assert np.all(np.diff(times) > 0)
+    assert 0.01 < times[0] <= times[-1] < 5.0
+
+
+def test_uniform_and_geometric_grids():
+    uniform, geometric = fsd.uniform_grid(0.1, 2.0, 10), fsd.geometric_grid(0.1, 2.0, 10)
+    assert uniform.shape == geometric.shape == (11,)
+    for grid in (uniform, geometric):
+        np.testing.assert_allclose(grid[jnp.array([0, -1])], [0.1, 2.0], rtol=1e-6)
+    np.testing.assert_allclose(np.diff(uniform), 0.19, rtol=1e-5)
+    np.testing.assert_allclose(np.asarray(geometric[1:] / geometric[:-1]), 20**0.1, rtol=1e-5)
+
+
+@pytest.mark.usefixtures("x64")
+def test_paper_grid_follows_its_rule_from_the_later_end():
+    c, L = 0.2, 10.0
+    grid = np.asarray(fsd.paper_grid(0.01, 3.0, rate=c, lipschitz=L))
+    assert grid[0] == 0.01
+    assert grid[-1] == 3.0
+    steps, later = np.diff(grid), grid[1:]
+    rule = c * np.minimum(np.maximum(later, 1 / L), 1)
+    np.testing.assert_allclose(steps[1:], rule[1:], rtol=1e-9)
+    assert 0 < steps[0] <= rule[0] * (1 + 1e-12)
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda: fsd.VP.constant(0.0), "rates"),
+        (lambda: fsd.VP.constant(np.inf), "rates"),
+        (lambda: fsd.VP.linear(2.0, 1.0), "rates"),
+        (lambda: fsd.VP.linear(1.0, 2.0, horizon=0.0), "knots"),
+        (lambda: fsd.VP.scheduled((1.0, 2.0), (1.0, 1.0)), "knots"),
+        (lambda: fsd.VP.scheduled((0.0, 2.0), (1.0,)), "knots and rates"),
+        (lambda: fsd.VP.scheduled((), ()), "knots and rates"),
+        (lambda: fsd.VP().quadrature(0.0, 1.0), "delta"),
+        (lambda: fsd.VP().quadrature(2.0, 1.0), "delta"),
+        (lambda: fsd.VP().quadrature(nodes=0), "nodes"),
+        (lambda: fsd.VP().quadrature(nodes=True), "nodes"),
+        (lambda: fsd.uniform_grid(0.1, np.inf, 3), "delta and T"),
+        (lambda: fsd.uniform_grid(0.1, 1.0, 0), "steps"),
+        (lambda: fsd.geometric_grid(-0.1, 1.0, 3), "delta and T"),
+        (lambda: fsd.geometric_grid(0.1, 1.0, 2.5), "steps"),
+        (lambda: fsd.paper_grid(0.1, 1.0, rate=1.0, lipschitz=1.0), "rate"),
+        (lambda: fsd.paper_grid(0.1, 1.0, rate=0.5, lipschitz=0.0), "lipschitz"),
+        (lambda: fsd.paper_grid(1e-9, 1e-3, rate=1e-12, lipschitz=1e3), "rate"),
+    ],
+)
+def test_errors_name_the_argument(call, name):
+    with pytest.raises(ValueError, match=name):
+        call()
