@@ -26,8 +26,8 @@ def compare(first: Path, second: Path) -> str:
         name = " ".join(str(part) for part in (a["case"], a["data"], a["method"], a["metric"]))
         where = ", ".join(f"{k}={v}" for k, v in key[4:] if v is not None)
         lines.append(f"{name} ({where}): {_difference(a, b)}")
-    only = [f"only in the {n}: {len(c)}" for n, c in (
-        ("first", left.keys() - right.keys()), ("second", right.keys() - left.keys())) if c]  # fmt: skip
+    alone = {"first": left.keys() - right.keys(), "second": right.keys() - left.keys()}
+    only = [f"only in the {name}: {len(keys)}" for name, keys in alone.items() if keys]
     return "\n".join([*lines, *only])
 
 
@@ -43,8 +43,8 @@ def _difference(a: Record, b: Record) -> str:
     return text
 
 
-def _index(rows: list[Record]) -> dict[tuple, Record]:  # type: ignore[type-arg]
-    def key(row: Record) -> tuple:  # type: ignore[type-arg]
+def _index(rows: list[Record]) -> dict[tuple, Record]:
+    def key(row: Record) -> tuple:
         own = tuple((k, v) for k, v in sorted(parameters(row).items()) if k not in MEASURED)
         return (row["case"], row["data"], row["method"], row["metric"], *own)
 

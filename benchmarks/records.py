@@ -16,7 +16,18 @@ from fsd_jax._files import write_atomically
 
 Record = dict[str, Any]
 RESULTS = "results.jsonl"
-FIXED = ("case", "data", "method", "metric", "value", "stderr", "unit", "seconds", "floor", "status")
+FIXED = (
+    "case",
+    "data",
+    "method",
+    "metric",
+    "value",
+    "stderr",
+    "unit",
+    "seconds",
+    "floor",
+    "status",
+)
 
 
 def record(

@@ -42,7 +42,9 @@ def _agreement(rows: list[Record]) -> list[dict[str, str]]:
     keys = dict.fromkeys((r["objective"], r["D"], r["d"], r["n_ta"]) for r in rows)
     for objective, ambient, d, n in keys:
         cell = [
-            r for r in rows if (r["objective"], r["D"], r["d"], r["n_ta"]) == (objective, ambient, d, n)
+            r
+            for r in rows
+            if (r["objective"], r["D"], r["d"], r["n_ta"]) == (objective, ambient, d, n)
         ]
         line = {"objective": objective, "D": str(ambient), "d": str(d), "n_ta": str(n)}
         line["problems"] = str(sum(r["metric"] == "loss_gap" for r in cell))

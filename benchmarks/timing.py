@@ -71,7 +71,7 @@ def _summary(first: float, taken: list[float], result: Any) -> Timing:
 
 
 def peak_extra_bytes(method: Callable[[], Any]) -> float | None:
-    """How far the process's memory rises above its level during one (warm) call; None if unknown."""
+    """How far the process's memory rises during one (warm) call; None where unknown."""
     try:
         gc.collect()
         ctypes.CDLL("libc.so.6").malloc_trim(0)

@@ -5,16 +5,11 @@ Importing this package starts no backend and changes no configuration.
 
 from fsd_jax._checks import Status, describe
 from fsd_jax._version import __version__
-from fsd_jax.fewshot.model import (
-    FewShotModel,
-    finetune,
-    load,
-    save,
-    source_as_is,
-    target_only,
-)
+from fsd_jax.fewshot.adapt import finetune, source_as_is, target_only
+from fsd_jax.fewshot.model import FewShotModel
 from fsd_jax.fewshot.report import Report
 from fsd_jax.fewshot.source import PretrainedModel, pretrain
+from fsd_jax.fewshot.storage import load, save
 from fsd_jax.latent import GaussianLatent
 from fsd_jax.linear_model import LinearProblem, ThinGaussian
 from fsd_jax.minimizer.closed_form import (

@@ -1,4 +1,4 @@
-"""Argument checks: what is wrong, what was given, what to do. The one place that decides raise or status."""
+"""Argument checks: what is wrong, what was given, what to do; raise or status is decided here."""
 
 import enum
 import logging
@@ -28,7 +28,7 @@ class Status(enum.IntFlag):
     BAD_VALUE = 2
     """A traced time, weight or variance was out of range: the result is NaN."""
     INDEFINITE = 1024
-    """A covariance matrix has an eigenvalue below zero by more than rounding: values are clipped."""
+    """A covariance matrix has an eigenvalue below zero by more than rounding."""
     RANK_DEFICIENT = 4
     """The data determine fewer than ``latent_dim`` directions; the others are zero or completed."""
     NO_GAP = 8
@@ -102,7 +102,9 @@ def flag(condition: ArrayLike, status: Status) -> jax.Array:
     return jnp.where(condition, jnp.int32(int(status)), jnp.int32(0))
 
 
-def dimension(name: str, value: Any, *, low: int = 1, high: int | None = None, top: str = "") -> int:
+def dimension(
+    name: str, value: Any, *, low: int = 1, high: int | None = None, top: str = ""
+) -> int:
     """A Python integer in ``[low, high]``; booleans and floats are refused."""
     try:
         if isinstance(value, (bool, np.bool_)):
@@ -119,15 +121,16 @@ def dimension(name: str, value: Any, *, low: int = 1, high: int | None = None, t
     return number
 
 
-def choice(name: str, value: Any, options: Sequence[str]) -> str:
-    """One of the words in `options`."""
+def choice(name: str, value: Any, options: Sequence[str | None]) -> None:
+    """Refuse anything but the words in `options`."""
     if value not in options:
         words = ", ".join(repr(option) for option in options)
         raise ValueError(f"{name} must be one of {words}; got {value!r}")
-    return str(value)
 
 
-def floating(name: str, value: Any, *, ndim: Sequence[int] | None = None) -> tuple[jax.Array, Status]:
+def floating(
+    name: str, value: Any, *, ndim: Sequence[int] | None = None
+) -> tuple[jax.Array, Status]:
     """A floating JAX array, and `Status.DOWNCAST` if float64 had to be narrowed.
 
     Half precision is widened to float32, since no decomposition exists for it.
@@ -172,7 +175,9 @@ def _log_downcast_once() -> None:
         )
 
 
-def samples(name: str, value: Any, *, rows: int = 1, images: bool = False) -> tuple[jax.Array, Status]:
+def samples(
+    name: str, value: Any, *, rows: int = 1, images: bool = False
+) -> tuple[jax.Array, Status]:
     """Samples as a floating ``(n, D)`` array; with `images`, trailing axes are flattened.
 
     Raises:
@@ -210,13 +215,14 @@ def positive(
     Raises:
         ValueError: concrete values out of range, or wrong axes.
     """
-    if isinstance(value, (bool, np.bool_)):
-        raise ValueError(f"{name} must be a number, got {value!r}")
     if not is_traced(value):
         try:
-            host = np.asarray(value, dtype=np.float64)
+            host = np.asarray(value)
+            if not (jnp.issubdtype(host.dtype, jnp.floating) or host.dtype.kind in "iu"):
+                raise TypeError
+            host = host.astype(np.float64)
         except (ValueError, TypeError):
-            raise ValueError(f"{name} must be numeric, got {value!r}") from None
+            raise ValueError(f"{name} must be real numbers, got {value!r}") from None
         bound = host >= 0 if zero else host > 0
         if host.size == 0 or not np.all(bound & np.isfinite(host)):
             rule = "not negative and finite" if zero else "positive and finite"

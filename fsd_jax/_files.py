@@ -47,7 +47,8 @@ def write_record(path: str | os.PathLike[str], value: Any) -> None:
     arrays: dict[str, np.ndarray] = {}
     body = _encode(value, arrays)
     header = json.dumps({"format": FORMAT, "version": FORMAT_VERSION, "body": body})
-    write_atomically(path, lambda file: np.savez(file, header=np.array(header), **arrays))
+    arrays["header"] = np.array(header)
+    write_atomically(path, lambda file: np.savez(file, allow_pickle=False, **arrays))
 
 
 def read_record(path: str | os.PathLike[str], types: Mapping[str, type]) -> Any:

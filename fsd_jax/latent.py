@@ -50,6 +50,6 @@ class GaussianLatent:
     def score(
         self, z: Float[Array, "*batch d"], t: ArrayLike, process: VP = VP()
     ) -> Float[Array, "*batch d"]:
-        """Exact score of ``m_t Z + sigma_t N(0, I)`` at ``z``: ``-z/(m_t^2 lambda^2 + sigma_t^2)``."""
+        """Exact score of ``m_t Z + sigma_t N(0, I)``: ``-z/(m_t^2 lambda^2 + sigma_t^2)``."""
         t = jnp.asarray(t, z.dtype)[..., None]
         return -z / (process.signal_variance(t) * self.variance + process.noise_variance(t))

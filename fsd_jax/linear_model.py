@@ -1,4 +1,4 @@
-"""The world of Assumption 3.1: ``X = mean + A Z + tau xi``, source and target sharing the latent law."""
+"""The world of Assumption 3.1: ``X = mean + A Z + tau xi``, the law of ``Z`` being shared."""
 
 from dataclasses import dataclass
 
@@ -36,8 +36,9 @@ class ThinGaussian:
     @property
     def trace(self) -> Float[Array, ""]:
         """Trace of the covariance."""
-        ambient, k = self.basis.shape
-        return jnp.sum(self.variance) + (ambient - k) * self.residual_variance
+        alive = jnp.sum(self.basis**2, axis=0) > 0.5
+        inside = jnp.sum(jnp.where(alive, self.variance, 0))
+        return inside + (self.basis.shape[0] - jnp.sum(alive)) * self.residual_variance
 
     def diffuse(self, t: ArrayLike, process: VP = VP()) -> "ThinGaussian":
         """The law of ``m_t X + sigma_t N(0, I)``."""

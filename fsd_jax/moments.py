@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,11 +10,8 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from fsd_jax import _checks, _linalg
+from fsd_jax import _checks, _linalg, _stream
 from fsd_jax._checks import Status
-
-EXACT_STREAM_DIM = 1024
-"""Up to this D a stream keeps a full triangular factor, which loses nothing."""
 
 ROUTES = ("svd", "gram", "krylov", "covariance", "stream")
 
@@ -125,7 +121,7 @@ class SecondMoment:
         if rank is not None:
             rank = _checks.dimension("rank", rank, high=side, top=" = min(n, D)")
         if mask is not None:
-            mask = _checked_mask(mask, x.shape[0])
+            mask = _checked_mask(mask, x.shape[0], rows=2 if centre else 1)
         if route == "auto":
             route = "auto-krylov" if _krylov_pays(x.shape, rank) else "auto-gram"
         moment = _from_samples(
@@ -188,14 +184,14 @@ class SecondMoment:
             ValueError: no batches, mismatched ``D``, bad dtype, too few rows.
         """
         rank = _checks.dimension("rank", rank)
-        state: _Stream | None = None
+        state: _stream.Stream | None = None
         extra, seen, longest = Status.OK, 0, 0
         for number, batch in enumerate(batches, start=1):
             x, downcast = _checks.samples(f"batch {number}", batch)
             extra |= downcast
             if state is None:
                 _checks.dimension("rank", rank, high=x.shape[1], top=" = D")
-                state = _empty_stream(x, rank)
+                state = _stream.empty(x, rank)
             if x.shape[1] != state.sketch.shape[1]:
                 raise ValueError(
                     f"batch {number} has D = {x.shape[1]} but earlier batches have "
@@ -203,31 +199,34 @@ class SecondMoment:
                 )
             seen, longest = seen + x.shape[0], max(longest, x.shape[0])
             padded = jnp.pad(x, ((0, longest - x.shape[0]), (0, 0)))
-            state = _merge(state, padded, jnp.asarray(x.shape[0], x.dtype), centre=bool(centre))
+            rows = jnp.asarray(x.shape[0], x.dtype)
+            state = _stream.merge(state, padded, rows, centre=bool(centre))
             if progress is not None:
                 progress(number, seen)
         if state is None:
             raise ValueError("batches is empty: from_batches needs at least one batch")
         if centre and seen < 2:
             raise ValueError(f"batches hold {seen} row and need at least 2 to be centred")
-        moment = _finish_stream(state, k=rank, centre=bool(centre), extra=int(extra))
+        moment = _from_stream(state, rank, centre=bool(centre), extra=extra)
         _checks.settle(moment.status, name="batches", throw=throw)
         return moment
 
 
-def _checked_mask(mask: ArrayLike, n: int) -> Bool[Array, " n"]:
+def _checked_mask(mask: ArrayLike, n: int, *, rows: int) -> Bool[Array, " n"]:
     array = jnp.asarray(mask)
     if array.shape != (n,) or array.dtype != jnp.bool_:
         raise ValueError(
             f"mask must be {n} booleans, one for each row, got shape {tuple(array.shape)} "
             f"and dtype {array.dtype}"
         )
-    if not _checks.is_traced(array) and not np.any(np.asarray(array)):
-        raise ValueError("mask leaves no rows; at least one entry must be True")
+    if not _checks.is_traced(array) and np.sum(np.asarray(array)) < rows:
+        raise ValueError(
+            f"mask leaves {int(np.sum(np.asarray(array)))} rows and at least {rows} are needed"
+        )
     return array
 
 
-def _krylov_pays(shape: tuple[int, int], rank: int | None) -> bool:
+def _krylov_pays(shape: tuple[int, ...], rank: int | None) -> bool:
     """Whether about 16 products with the data cost less than the Gram matrix and its eigh.
 
     The constant is measured (python -m benchmarks solve): products with a few columns run at a
@@ -335,68 +334,19 @@ def _from_covariance(matrix: Float[Array, "D D"], *, k: int, extra: int) -> Seco
     )
 
 
-class _Stream(NamedTuple):
-    """What one pass has seen: ``sketch' sketch`` is close to the (centred) sum of ``x x'``."""
-
-    sketch: Float[Array, "l D"]
-    count: Float[Array, ""]
-    mean: Float[Array, " D"]
-    energy: Float[Array, ""]
-    dropped: Float[Array, ""]
-
-
-def _empty_stream(x: Float[Array, "m D"], rank: int) -> _Stream:
-    ambient = x.shape[1]
-    size = ambient if ambient <= EXACT_STREAM_DIM else min(ambient, 4 * rank + 64)
-    zero = jnp.zeros((), x.dtype)
-    return _Stream(jnp.zeros((size, ambient), x.dtype), zero, jnp.zeros_like(x[0]), zero, zero)
-
-
-@partial(jax.jit, static_argnames=("centre",))
-def _merge(
-    state: _Stream, x: Float[Array, "m D"], rows: Float[Array, ""], *, centre: bool
-) -> _Stream:
-    real = jnp.arange(x.shape[0]) < rows
-    count = state.count + rows
-    mean = state.mean
-    stack = [state.sketch]
-    if centre:
-        batch_mean = _linalg.matmul(real / rows, x)
-        x = jnp.where(real[:, None], x - batch_mean, 0)
-        step = batch_mean - state.mean
-        mean = state.mean + step * (rows / count)
-        stack.append(jnp.sqrt(state.count * rows / count) * step[None])
-    stacked = jnp.concatenate([*stack, x])
-    energy = jnp.sum(x * x) + (jnp.sum(stack[-1] ** 2) if centre else 0)
-    finite = jnp.isfinite(energy)
-    size = state.sketch.shape[0]
-    one = jnp.ones((), x.dtype)
-    spectrum = _linalg.svd_spectrum(jnp.where(finite, stacked, 0), one, size)
-    return _Stream(
-        jnp.sqrt(spectrum.values)[:, None] * spectrum.basis.T,
-        count,
-        mean,
-        state.energy + energy,
-        state.dropped + spectrum.next_value,
-    )
-
-
-@partial(jax.jit, static_argnames=("k", "centre", "extra"))
-def _finish_stream(state: _Stream, *, k: int, centre: bool, extra: int) -> SecondMoment:
-    spectrum = _linalg.svd_spectrum(state.sketch, state.count, k)
+def _from_stream(state: _stream.Stream, rank: int, *, centre: bool, extra: Status) -> SecondMoment:
+    spectrum, lossy = _stream.finish(state, k=rank)
     finite = jnp.isfinite(state.energy)
-    # Davis and Kahan: what was dropped moves the projector by at most dropped/gap.
-    gap = spectrum.values[-1] - spectrum.next_value
     nan = jnp.where(finite, 0.0, jnp.nan).astype(state.energy.dtype)
     return SecondMoment(
         values=spectrum.values + nan,
         basis=spectrum.basis + nan,
-        count=state.count,
-        total=state.energy / state.count,
+        count=state.rows,
+        total=state.energy / state.rows,
         next_value=spectrum.next_value + nan,
         mean=state.mean if centre else None,
         route_code=jnp.int32(ROUTES.index("stream")),
         status=_checks.flag(~finite, Status.NON_FINITE)
-        | _checks.flag(state.dropped / state.count > 0.1 * gap, Status.TRUNCATED)
-        | extra,
+        | _checks.flag(finite & lossy, Status.TRUNCATED)
+        | int(extra),
     )

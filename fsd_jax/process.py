@@ -52,7 +52,7 @@ class VP:
 
     @classmethod
     def linear(cls, rate_min: float, rate_max: float, horizon: float = 1.0) -> "VP":
-        """``beta`` rising linearly from `rate_min` at 0 to `rate_max` at `horizon`, then constant."""
+        """``beta`` linear from `rate_min` at 0 to `rate_max` at `horizon`, then constant."""
         return cls.scheduled((0.0, horizon), (rate_min, rate_max))
 
     @classmethod
@@ -75,9 +75,7 @@ class VP:
         if times[0] != 0 or np.any(np.diff(times) <= 0) or not np.all(np.isfinite(times)):
             raise ValueError(f"knots must start at 0 and increase, got {knots!r}")
         if np.any(beta <= 0) or np.any(np.diff(beta) < 0) or not np.all(np.isfinite(beta)):
-            raise ValueError(
-                f"rates must be positive, finite and non-decreasing, got {rates!r}"
-            )
+            raise ValueError(f"rates must be positive, finite and non-decreasing, got {rates!r}")
         return cls(knots=tuple(times.tolist()), rates=tuple(beta.tolist()))
 
     def integrated_rate(self, t: ArrayLike) -> Float[Array, "*times"]:
@@ -150,9 +148,7 @@ def geometric_grid(delta: float, T: float, steps: int) -> Float[Array, " points"
     return jnp.asarray(np.geomspace(low, high, _checks.dimension("steps", steps) + 1), float)
 
 
-def paper_grid(
-    delta: float, T: float, *, rate: float, lipschitz: float
-) -> Float[Array, " points"]:
+def paper_grid(delta: float, T: float, *, rate: float, lipschitz: float) -> Float[Array, " points"]:
     """Appendix C's step rule, ``h_k = c min(max(t_k, 1/L), 1)``, walked back from `T` to `delta`.
 
     The paper writes ``1/lambda_max^2`` for ``1/L``; the score of ``N(0, Sigma)`` has Lipschitz

@@ -65,7 +65,7 @@ def _grid(context: Context) -> list[tuple[int, int, int]]:
     return [*small, *itertools.product((784,), (4, 16, 24), (5, 10, 50, 500))]
 
 
-def _closed(moment: fsd.SecondMoment, t: Array, w: Array, variance: Array, d: int) -> fsd.Minimizer:
+def _closed(moment: fsd.SecondMoment, t: Array, w: Array, variance: float, d: int) -> fsd.Minimizer:
     return fsd.rank_minimizer(
         moment, latent_variance=variance, latent_dim=d, times=t, weights=w, throw=False
     )
@@ -95,8 +95,8 @@ def _improve(
 
 
 def _moments(x: Array) -> fsd.SecondMoment:
-    """Moments of sample sets ``(sets, n, D)``, rows padded so that several n share a compilation."""
-    sets, n, ambient = x.shape
+    """Moments of sample sets ``(sets, n, D)``, padded so that several n share a compilation."""
+    n, ambient = x.shape[1:]
     rows = max(n, min(ambient, 64))
     padded = jnp.pad(x, ((0, 0), (0, rows - n), (0, 0)))
     mask = jnp.arange(rows) < n

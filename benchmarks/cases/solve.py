@@ -71,8 +71,11 @@ def _problems(context: Context) -> list[Callable[[], Problem | None]]:
             return power(60000, 784, 24, 8.0)()
         return Problem(name="fashion 60000 x 784", x=images, d=24, seconds=8.0)
 
-    small = [power(10, 12288, 10, context.pick(1.0, 3.0, 6.0)), digits]
-    medium = [power(100, 12288, 24, 4.0)]
+    small: list[Callable[[], Problem | None]] = [
+        power(10, 12288, 10, context.pick(1.0, 3.0, 6.0)),
+        digits,
+    ]
+    medium: list[Callable[[], Problem | None]] = [power(100, 12288, 24, 4.0)]
     large: list[Callable[[], Problem | None]] = [power(6400, 12288, 24, 12.0), garments]
     return context.pick(small, [*small, *medium, *large], [*small, *medium, *large])
 
@@ -115,7 +118,7 @@ def _arpack(x: np.ndarray, d: int, tol: float) -> Solution:
 def _sklearn(x: np.ndarray, d: int, solver: str, **options: Any) -> Solution:
     from sklearn.decomposition import PCA
 
-    pca = PCA(d, svd_solver=solver, random_state=0, **options).fit(x)  # type: ignore[arg-type]
+    pca = PCA(d, svd_solver=solver, random_state=0, **options).fit(x)
     return pca.explained_variance_ * (x.shape[0] - 1) / x.shape[0], pca.components_.T
 
 
@@ -180,7 +183,7 @@ def _measure(problem: Problem, *, full: bool) -> Iterator[Record]:
     flops = 2.0 * n * ambient * min(n, ambient)
     chosen, results = {}, {}
     for name, (method, _) in methods.items():
-        if not full and _expected_seconds(name, flops, n, ambient) > SLOW:
+        if not full and _expected_seconds(name, flops) > SLOW:
             yield record("solve", problem.name, name, "time", None, unit="s",
                          status="left to --full: expected over 10 s", **size)  # fmt: skip
             continue
@@ -208,7 +211,7 @@ def _measure(problem: Problem, *, full: bool) -> Iterator[Record]:
         )  # fmt: skip
 
 
-def _expected_seconds(name: str, flops: float, n: int, ambient: int) -> float:
+def _expected_seconds(name: str, flops: float) -> float:
     """A guess from the flops alone, at rates that every recent core reaches."""
     if "full" in name:
         return 4 * flops / 3e10

@@ -40,9 +40,7 @@ def run(context: Context) -> Iterator[Record]:
         _pictures(context, task, pretrained, task.target[rng.permutation(len(task.target))[:SHOWN]])
 
 
-def _estimators(
-    pretrained: fsd.PretrainedModel, shots: np.ndarray
-) -> dict[str, fsd.FewShotModel]:
+def _estimators(pretrained: fsd.PretrainedModel, shots: np.ndarray) -> dict[str, fsd.FewShotModel]:
     """Every way to use the shots; the names go into the records."""
     return {
         "few-shot": fsd.finetune(pretrained, shots),

@@ -1,4 +1,4 @@
-"""How each method turns target samples into a linear score: one pure function, refitted by masks."""
+"""How each method turns target samples into a linear score; refits are masks."""
 
 from dataclasses import dataclass
 from functools import partial

@@ -88,7 +88,7 @@ def compare(
     model = _row(name, ours, ours)
     source = min((_row(n, v, ours) for n, v in baselines.items()), key=lambda row: row.loss)
     scratch = _row(target_only[0], target_only[1], ours)
-    enough, verdict = _verdict(model, source, scratch, n_ta)
+    enough, verdict = _verdict(source, scratch, n_ta)
     return Report(
         model=model,
         source=source,
@@ -119,9 +119,7 @@ def _row(name: str, losses: np.ndarray, ours: np.ndarray) -> Comparison:
     )
 
 
-def _verdict(
-    model: Comparison, source: Comparison, scratch: Comparison, n_ta: int
-) -> tuple[bool | None, str]:
+def _verdict(source: Comparison, scratch: Comparison, n_ta: int) -> tuple[bool | None, str]:
     if not np.isfinite(source.difference_stderr):
         return None, "Cannot tell: one evaluation sample gives no error bar; hold out a few more."
     best = min((source, scratch), key=lambda row: row.loss)

@@ -94,6 +94,7 @@ def pretrain(
         >>> fsd.pretrain(faces, latent_dim=4)
         PretrainedModel(shape=(8, 8), D=64, d=4, float32, status=ok)
     """
+    shape: tuple[int, ...]
     if isinstance(x_source, SecondMoment):
         moment, shape = x_source, (x_source.basis.shape[0],)
         d = _checks.dimension(

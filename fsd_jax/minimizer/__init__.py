@@ -1,1 +1,1 @@
-"""The fine-tuning problem of Section 5: its loss, its closed-form minimisers, its trained rivals."""
+"""The fine-tuning problem of Section 5: its loss, its closed form, its trained rivals."""

@@ -9,6 +9,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
@@ -151,9 +152,7 @@ def orthonormal_minimizer(
     bad = jnp.int32(0)
     lam2 = None
     if latent_variance is not None:
-        lam2, bad = _checks.variances(
-            "latent_variance", latent_variance, d, moment.values.dtype
-        )
+        lam2, bad = _checks.variances("latent_variance", latent_variance, d, moment.values.dtype)
     result = _orthonormal_minimizer(moment, lam2, bad, d=d)
     _checks.settle(result.status, name="the problem", throw=throw)
     return result
@@ -198,7 +197,8 @@ def paper_formula(
 def _latent_dim(moment: SecondMoment, latent_dim: int) -> int:
     ambient, k = moment.basis.shape[-2:]
     d = _checks.dimension("latent_dim", latent_dim, high=ambient, top=" = D")
-    kept_all = _checks.is_traced(moment) or not bool(jnp.any(moment.next_value > 0))
+    # On the host: inside jit even a concrete array's jnp.any would be traced.
+    kept_all = _checks.is_traced(moment) or not np.any(np.asarray(moment.next_value) > 0)
     if d > k and not kept_all:
         raise ValueError(
             f"latent_dim = {d} but the moment kept only {k} eigenpairs of more; build it with "
@@ -223,7 +223,7 @@ def _top(
     eps = _linalg.eps_of(values.dtype)
     gap = values[-1] - following
     no_gap = (values[-1] > 0) & (gap <= 8 * eps * largest)
-    squared = jnp.isin(moment.route_code, jnp.array([ROUTES.index("gram")]))
+    squared = moment.route_code == ROUTES.index("gram")
     unsafe = squared & (values[-1] > 0) & (gap < _linalg.GAP_MARGIN * eps * largest)
     rank = jnp.sum(values > 0).astype(jnp.int32)
     status = (
@@ -285,7 +285,7 @@ def _orthonormal_minimizer(
 ) -> Minimizer:
     values, basis, rank, status = _top(moment, d)
     gains = jnp.where(values > 0, jnp.ones_like(values), 0)
-    gains = jnp.where(jnp.isnan(values), jnp.nan, gains)
+    gains = jnp.where(jnp.isnan(values) | (bad > 0), jnp.nan, gains)
     if latent_variance is not None:
         order = _ranks(latent_variance)
         basis, gains = basis[:, order], gains[order]

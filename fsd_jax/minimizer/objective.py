@@ -1,7 +1,8 @@
 """Section 3.2's loss as a function of the decoder, from a second moment alone.
 
-With ``s(x, t) = (V G_t V' x - x)/sigma_t^2``, ``G_t = diag(g_k(t))``, ``g_k = m^2 l_k/(m^2 l_k + s2)``,
-integrating the noise out of the denoising loss gives, with ``B = V'CV`` and ``M = V'V``,
+With ``s(x, t) = (V G_t V' x - x)/sigma_t^2``, ``G_t = diag(g_k(t))`` and
+``g_k = m^2 l_k/(m^2 l_k + s2)``, integrating the noise out of the denoising loss gives, with
+``B = V'CV`` and ``M = V'V``,
 
     l_t(V) = [ m^2 tr C - 2 m^2 tr(G B) + m^2 tr(G B G M) + s2 tr(G M G M) ] / s2^2.
 
@@ -12,6 +13,7 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -187,11 +189,12 @@ def monte_carlo_loss(
 
 def _as_pytree(score: Callable[[Array, Array], Array]) -> jax.tree_util.Partial:
     """A callable that `jax.jit` takes as an argument: the arrays of a score object are leaves."""
-    if dataclasses.is_dataclass(score):
-        return jax.tree_util.Partial(type(score).__call__, score)
+    given: Any = score
+    if dataclasses.is_dataclass(given):
+        return jax.tree_util.Partial(type(given).__call__, given)
     owner = getattr(score, "__self__", None)
     if dataclasses.is_dataclass(owner):
-        return jax.tree_util.Partial(score.__func__, owner)  # type: ignore[attr-defined]
+        return jax.tree_util.Partial(given.__func__, owner)
     return jax.tree_util.Partial(score)
 
 

@@ -151,7 +151,7 @@ def _train(
             moment, latent_dim=d, latent_variance=latent_variance, throw=False
         )
     )
-    constant = form.constant * moment.total / form.scale
+    constant = form.constant * moment.total
     # Unit-free loss: optimisers see gradients of order one whatever the times and the data's scale.
     unit = form.b[0] * jnp.maximum(moment.values[0], jnp.finfo(rate.dtype).tiny)
 
@@ -186,8 +186,7 @@ def _train(
     (free, _), values = jax.lax.scan(step, (start, solver.init(start)), length=steps)
     final, gradient = value_and_grad(free)
     target = form.variable(*decoder_moments(best.decoder, moment))
-    total = constant + target
-    gap = (final * unit - target) / total
+    gap = form.scale * (final * unit - target) / (constant + form.scale * target)
     status = (
         moment.status
         | _checks.flag(~jnp.isfinite(final), Status.NON_FINITE)
@@ -195,7 +194,7 @@ def _train(
     )
     return Trained(
         decoder=decoder_of(free),
-        losses=form.scale * (constant + jnp.append(values, final) * unit),
+        losses=constant + form.scale * unit * jnp.append(values, final),
         gap=gap,
         gradient_norm=jnp.sqrt(jnp.sum(gradient**2)),
         status=status,

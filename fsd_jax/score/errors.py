@@ -9,7 +9,6 @@ from jaxtyping import Array, Float
 
 from fsd_jax import _checks, _linalg
 from fsd_jax.linear_model import LinearProblem, ThinGaussian
-from fsd_jax.process import VP
 from fsd_jax.score.linear import LinearScore
 
 
@@ -17,8 +16,9 @@ from fsd_jax.score.linear import LinearScore
 def subspace_error(decoder: Float[Array, "D d"], subspace: Float[Array, "D k"]) -> Float[Array, ""]:
     """``||VV' - AA'||_F^2`` for any decoder ``V`` and an orthonormal basis ``A``.
 
-    With ``V = A R + W``, ``W`` orthogonal to ``A``, it is ``|RR' - I|^2 + 2 tr(R'R W'W) + |W'W|^2``:
-    a sum of squares, so small errors keep their digits in float32.
+    With ``V = A R + W``, ``W`` orthogonal to ``A``, it is
+    ``|RR' - I|^2 + 2 tr(R'R W'W) + |W'W|^2``: a sum of squares,
+    so small errors keep their digits in float32.
 
     Implements: the metric of Theorem 5.2 and Remark 5.3.
 

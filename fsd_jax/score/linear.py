@@ -1,4 +1,4 @@
-"""Linear scores ``s(x, t) = (W_t y - y)/sigma_t^2`` with ``y = x - m_t mean`` and a thin ``W_t``."""
+"""Linear scores ``s(x, t) = (W_t y - y)/sigma_t^2``, ``y = x - m_t mean``, with a thin ``W_t``."""
 
 from dataclasses import dataclass
 
@@ -17,8 +17,8 @@ from fsd_jax.process import VP
 class LinearScore:
     """``W_t = U R diag(g(t)) R' U' + g_perp(t) (I - UU')``, the decoder being ``V = U R``.
 
-    ``g_k = m^2 l_k/(m^2 l_k + s2)`` with ``l_k`` the variance the frozen ``f`` uses, and the residual
-    gain ``g_perp = m^2 tau2/(m^2 tau2 + s2)`` (zero in the paper's class).
+    ``g_k = m^2 l_k/(m^2 l_k + s2)`` with ``l_k`` the variance the frozen ``f`` uses; the residual
+    gain is ``g_perp = m^2 tau2/(m^2 tau2 + s2)`` (zero in the paper's class).
 
     Implements: Section 5's score class; R12 for the residual gain.
 
@@ -143,8 +143,8 @@ class LinearScore:
         inside = -_linalg.matmul(
             self.mixing / (signal * self.latent_variance + noise), self.mixing.T
         )
-        defect = _linalg.matmul(self.mixing, self.mixing.T) - jnp.eye(self.mixing.shape[0])
         eye = jnp.eye(self.mixing.shape[0], dtype=self.basis.dtype)
+        defect = _linalg.matmul(self.mixing, self.mixing.T) - eye
         return inside + defect / noise - q * eye, q
 
     def __call__(self, x: Float[Array, "*batch D"], t: ArrayLike) -> Float[Array, "*batch D"]:

@@ -1,0 +1,218 @@
+"""Adapting: fine-tuning, the baselines, and their comparison; all build a `FewShotModel`."""
+
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool
+
+from fsd_jax import _checks
+from fsd_jax.fewshot import fit as fitting
+from fsd_jax.fewshot.fit import Recipe
+from fsd_jax.fewshot.model import FewShotModel
+from fsd_jax.fewshot.report import Report, compare
+from fsd_jax.fewshot.source import PretrainedModel
+from fsd_jax.process import VP
+
+
+def finetune(
+    pretrained: PretrainedModel,
+    x_target: ArrayLike,
+    *,
+    constraint: str = "orthonormal",
+    mean: str | None = "target",
+    complete: str = "source",
+    times: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+    throw: bool = True,
+) -> FewShotModel:
+    """Adapt a pre-trained model to a few target samples: the exact minimiser over ``V``.
+
+    Implements: Section 5 (few-shot fine-tuning); R7 (orthonormal), R2 (rank).
+
+    Args:
+        pretrained: from `pretrain`.
+        x_target: ``(n_ta, *shape)`` floating samples of the source's shape.
+        constraint: ``"orthonormal"`` (PCA of the target with the source's spectrum: where the
+            few-shot gain is) or ``"rank"`` (the paper's Section 5 class).
+        mean: subtract the ``"target"`` mean, the ``"source"`` mean, or None.
+        complete: ``"source"`` fills directions that the target does not determine from the
+            pre-trained basis; ``"none"`` leaves them to the residual.
+        times: times of the integrated loss; the default is ``process.quadrature()``.
+        weights: their weights.
+        throw: raise on errors that only the values show, or set the status.
+
+    Returns:
+        The adapted model.
+
+    Raises:
+        ValueError: bad samples or options.
+
+    Example:
+        >>> import jax, fsd_jax as fsd
+        >>> problem = fsd.LinearProblem.random(
+        ...     jax.random.key(0), ambient_dim=64, latent_dim=4, latent_variance=1.0
+        ... )
+        >>> source = problem.sample_source(jax.random.key(1), 1000)
+        >>> model = fsd.finetune(
+        ...     fsd.pretrain(source, latent_dim=4),
+        ...     problem.sample_target(jax.random.key(2), 10),
+        ... )
+        >>> bool(fsd.subspace_error(model.decoder, problem.A_ta) < 1e-6)
+        True
+    """
+    _check_source(pretrained)
+    _checks.choice("constraint", constraint, ("orthonormal", "rank"))
+    _checks.choice("mean", mean, ("target", "source", None))
+    _checks.choice("complete", complete, ("source", "none"))
+    recipe = Recipe(
+        method="few-shot",
+        constraint=constraint,
+        mean=mean,
+        complete=complete,
+        latent_dim=pretrained.latent_dim,
+    )
+    return _build(pretrained, x_target, recipe, times, weights, throw)
+
+
+def source_as_is(
+    pretrained: PretrainedModel,
+    x_target: ArrayLike,
+    *,
+    mean: str | None = "target",
+    throw: bool = True,
+) -> FewShotModel:
+    """Baseline: keep the source's subspace; only the mean may come from the target.
+
+    Args:
+        pretrained: from `pretrain`.
+        x_target: ``(n_ta, *shape)`` target samples.
+        mean: ``"target"``, ``"source"`` or None.
+        throw: as in `finetune`.
+
+    Raises:
+        ValueError: bad samples or options.
+    """
+    _check_source(pretrained)
+    _checks.choice("mean", mean, ("target", "source", None))
+    recipe = Recipe(method="source-as-is", mean=mean, latent_dim=pretrained.latent_dim)
+    return _build(pretrained, x_target, recipe, None, None, throw)
+
+
+def target_only(
+    x_target: ArrayLike, *, latent_dim: int, process: VP = VP(), throw: bool = True
+) -> FewShotModel:
+    """Baseline: train from scratch on the target, its dimension chosen by leave-one-out.
+
+    Probabilistic PCA of the target with ``k <= latent_dim`` directions and a residual variance.
+
+    Args:
+        x_target: ``(n_ta, *shape)`` target samples, at least two.
+        latent_dim: the largest dimension considered.
+        process: forward process.
+        throw: as in `finetune`.
+
+    Raises:
+        ValueError: bad samples.
+    """
+    latent_dim = _checks.dimension("latent_dim", latent_dim)
+    recipe = Recipe(method="target-only", latent_dim=latent_dim)
+    return _build(None, x_target, recipe, None, None, throw, process)
+
+
+def evaluate(model: FewShotModel, x_heldout: ArrayLike | None) -> Report:
+    """What `FewShotModel.report` returns."""
+    source, d = model.source, model.recipe.latent_dim
+    if source is None:
+        raise ValueError("report needs a model with a source; call it on the few-shot model")
+    n = model.samples.shape[0]
+    if x_heldout is None and n < 2:
+        raise ValueError("leave-one-out needs at least 2 target samples, got 1; pass x_heldout=")
+    shots = model.samples.reshape(-1, *model.shape)
+    rivals = [source_as_is(source, shots, mean=mean) for mean in ("target", "source")]
+    ours = _evaluation_losses(model, x_heldout)
+    scratch_name, alone = "target only (needs 2 samples)", np.full_like(ours, np.inf)
+    if n > 1:
+        scratch = target_only(shots, latent_dim=d, process=model.linear.process)
+        scratch_name, alone = scratch.name, _evaluation_losses(scratch, x_heldout)
+    return compare(
+        model.name,
+        ours,
+        {rival.name: _evaluation_losses(rival, x_heldout) for rival in rivals},
+        (scratch_name, alone),
+        evaluation="leave-one-out" if x_heldout is None else "held-out",
+        n_ta=n,
+        rank=int(model.rank),
+        latent_dim=d,
+    )
+
+
+def _evaluation_losses(model: FewShotModel, x_heldout: ArrayLike | None) -> np.ndarray:
+    if x_heldout is not None:
+        return np.asarray(model.losses(x_heldout))
+    each = fitting.leave_one_out(
+        model.source,
+        model.samples,
+        model.kept,
+        model.times,
+        model.weights,
+        model.linear.process,
+        recipe=model.recipe,
+    )
+    return np.asarray(each)
+
+
+def _check_source(pretrained: object) -> None:
+    if not isinstance(pretrained, PretrainedModel):
+        raise ValueError(
+            f"pretrained must be a PretrainedModel, got {type(pretrained).__name__}; "
+            "make one with pretrain(x_source, latent_dim=...)"
+        )
+
+
+def _build(
+    source: PretrainedModel | None,
+    x_target: ArrayLike,
+    recipe: Recipe,
+    times: ArrayLike | None,
+    weights: ArrayLike | None,
+    throw: bool,
+    process: VP | None = None,
+) -> FewShotModel:
+    needs_mean = recipe.mean == "target" and recipe.method != "source-as-is"
+    x, extra = _checks.samples("x_target", x_target, rows=2 if needs_mean else 1, images=True)
+    shape = tuple(jnp.shape(x_target)[1:])
+    if source is not None:
+        process = source.process
+        x = x.astype(source.basis.dtype)
+        if x.shape[1] != source.basis.shape[0]:
+            raise ValueError(
+                f"x_target has D = {x.shape[1]} (shape {shape}) but the source has "
+                f"D = {source.basis.shape[0]} (shape {source.shape}); both need the same D"
+            )
+    assert process is not None, "either a source or a process is given"
+    if times is None:
+        if weights is not None:
+            raise ValueError("weights go with times; give both or neither")
+        times, weights = process.quadrature()
+    t, w, bad = _checks.times_and_weights(None, times, weights, x.dtype)
+    everyone: Bool[Array, " n"] = jnp.ones(x.shape[0], bool)
+    kept = jnp.int32(recipe.latent_dim)
+    if recipe.method == "target-only":
+        kept = fitting.choose_dimension(x, t, w, process, recipe=recipe)
+    fitted = fitting.fit(source, x, everyone, kept, t, w, process, recipe=recipe)
+    status = fitted.status | bad | int(extra)
+    status = status | (0 if source is None else source.status & int(_checks.ERRORS))
+    status = status | _checks.flag(~jnp.isfinite(jnp.sum(x)), _checks.Status.NON_FINITE)
+    _checks.settle(status, name="x_target", throw=throw)
+    return FewShotModel(
+        linear=fitted.linear,
+        source=source,
+        samples=x,
+        times=t,
+        weights=w,
+        kept=kept,
+        rank=fitted.rank,
+        status=status,
+        recipe=recipe,
+        shape=shape,
+    )

@@ -1,0 +1,288 @@
+"""Is ten enough? The report against refits by hand and against losses made up for each verdict."""
+
+import jax
+import numpy as np
+import pytest
+
+import fsd_jax as fsd
+from fsd_jax.fewshot.report import compare
+from tests import reference
+
+D, d, N = 12, 3, 6
+TIMES, WEIGHTS = (0.1, 1.0), (0.25, 0.75)
+
+
+@pytest.fixture(scope="module")
+def problem():
+    return fsd.LinearProblem.random(
+        jax.random.key(0),
+        ambient_dim=D,
+        latent_dim=d,
+        latent_variance=2.0,
+        residual_variance=0.05,
+        mean_scale=0.5,
+    )
+
+
+@pytest.fixture(scope="module")
+def source(problem):
+    return fsd.pretrain(problem.sample_source(jax.random.key(1), 400), latent_dim=d)
+
+
+@pytest.fixture(scope="module")
+def target(problem):
+    return problem.sample_target(jax.random.key(2), N)
+
+
+@pytest.fixture(scope="module")
+def heldout(problem):
+    return problem.sample_target(jax.random.key(3), 40)
+
+
+def _loss_by_hand(x, mean, covariance, times, weights):
+    """Denoising loss of one sample under the score of a Gaussian, from dense matrices."""
+    eye, total = np.eye(len(mean)), 0.0
+    for t, w in zip(np.asarray(times, float), np.asarray(weights, float), strict=True):
+        m2, s2 = reference.levels(t)
+        M = -np.linalg.inv(m2 * covariance + s2 * eye)
+        # The noise z enters as (sqrt(s2) M + 1/sqrt(s2)) z, the sample as m M (x - mean).
+        noise = np.sqrt(s2) * M + eye / np.sqrt(s2)
+        bias = np.sqrt(m2) * M @ (np.asarray(x, float) - mean)
+        total += w * (bias @ bias + np.sum(noise**2))
+    return total
+
+
+def _ppca(x, k):
+    x = np.asarray(x, np.float64)
+    values, vectors = reference.eigenpairs(reference.second_moment(x, centre=True))
+    rest = max(values[k:].sum(), 0) / (D - k)
+    top = vectors[:, :k]
+    return x.mean(axis=0), top @ np.diag(values[:k] - rest) @ top.T + rest * np.eye(D)
+
+
+def _summary(losses, ours):
+    gap = losses - ours
+    root = len(ours) ** 0.5
+    return np.mean(losses), np.std(losses, ddof=1) / root, np.mean(gap), np.std(gap, ddof=1) / root
+
+
+def _check(row, losses, ours):
+    got = (row.loss, row.loss_stderr, row.difference, row.difference_stderr)
+    np.testing.assert_allclose(got, _summary(losses, ours), rtol=2e-3, atol=1e-3)
+
+
+OPTIONS = [{}, {"constraint": "rank", "mean": "source"}, {"times": TIMES, "weights": WEIGHTS}]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=["default", "rank", "own times"])
+def test_leave_one_out_equals_refits_by_hand(source, target, options):
+    model = fsd.finetune(source, target, **options)
+    report = model.report()
+    x = np.asarray(target)
+
+    def refitted(build):
+        losses = []
+        for i in range(N):
+            other = build(np.delete(x, i, axis=0))
+            per_time = other.linear.losses(x[i : i + 1], model.times, model.weights)
+            losses.append(float(per_time[0]))
+        return np.array(losses)
+
+    ours = refitted(lambda rows: fsd.finetune(source, rows, **options))
+    as_is = {
+        f"source as is, {mean} mean": refitted(
+            lambda rows, mean=mean: fsd.source_as_is(source, rows, mean=mean)
+        )
+        for mean in ("target", "source")
+    }
+    best = min(as_is, key=lambda name: as_is[name].mean())
+    assert report.source.name == best
+    assert report.evaluation == "leave-one-out"
+    assert report.samples == N
+    _check(report.model, ours, ours)
+    _check(report.source, as_is[best], ours)
+
+    k = int(report.target_only.name.removeprefix("target only, k="))
+    alone = np.array(
+        [
+            _loss_by_hand(x[i], *_ppca(np.delete(x, i, axis=0), k), model.times, model.weights)
+            for i in range(N)
+        ]
+    )
+    _check(report.target_only, alone, ours)
+
+
+@pytest.mark.parametrize("options", [{}, {"times": TIMES, "weights": WEIGHTS}], ids=["", "times"])
+def test_heldout_losses_are_those_of_the_full_fits(source, target, heldout, options):
+    model = fsd.finetune(source, target, **options)
+    report = model.report(heldout)
+    held = np.asarray(heldout)
+    ours = np.asarray(model.losses(heldout))
+    as_is = {}
+    for mean in ("target", "source"):
+        rival = fsd.source_as_is(source, target, mean=mean)
+        as_is[rival.name] = np.asarray(rival.linear.losses(heldout, model.times, model.weights))
+    best = min(as_is, key=lambda name: as_is[name].mean())
+    assert (report.evaluation, report.samples) == ("held-out", len(held))
+    assert report.source.name == best
+    _check(report.model, ours, ours)
+    _check(report.source, as_is[best], ours)
+    k = int(report.target_only.name.removeprefix("target only, k="))
+    law = _ppca(target, k)
+    alone = np.array([_loss_by_hand(x, *law, model.times, model.weights) for x in held])
+    _check(report.target_only, alone, ours)
+
+
+def test_target_only_dimension_has_the_least_leave_one_out_loss(target):
+    model = fsd.target_only(target, latent_dim=d)
+    x = np.asarray(target)
+    losses = [
+        np.mean(
+            [
+                _loss_by_hand(
+                    x[i], *_ppca(np.delete(x, i, axis=0), k), model.times, model.weights
+                )
+                for i in range(N)
+            ]
+        )
+        for k in range(min(d, N - 3) + 1)
+    ]
+    assert int(model.kept) == int(np.argmin(losses))
+
+
+def test_report_counts_directions(source, target):
+    report = fsd.finetune(source, target[:3]).report()
+    assert (report.rank, report.latent_dim, report.floor) == (2, d, 1)
+    assert "directions found: 2 of 3" in str(report)
+    assert fsd.finetune(source, target).report().floor == 0
+
+
+def test_report_of_images(source, target, heldout):
+    pretrained = fsd.pretrain(np.asarray(heldout).reshape(-1, 3, 4), latent_dim=d)
+    model = fsd.finetune(pretrained, np.asarray(target).reshape(-1, 3, 4))
+    with_images = model.report(np.asarray(heldout).reshape(-1, 3, 4))
+    assert with_images.samples == len(heldout)
+    with pytest.raises(ValueError, match="sample shape"):
+        model.report(heldout)
+
+
+def test_repr_is_one_line_and_str_is_a_table(source, target):
+    report = fsd.finetune(source, target).report()
+    assert "\n" not in repr(report)
+    assert repr(report).startswith("Report(leave-one-out on 6 samples: ")
+    lines = str(report).splitlines()
+    assert len(lines) == 7
+    for row, line in zip((report.model, report.source, report.target_only), lines[2:5], strict=True):
+        assert row.name in line
+        assert f"{row.loss:.6g}" in line
+    assert lines[-1].strip() == report.verdict
+
+
+# Verdicts
+
+
+def _report(ours, source, scratch, n_ta=10):
+    return compare(
+        "few-shot",
+        np.asarray(ours, np.float32),
+        {
+            "bad source": np.asarray(source, np.float32) + 100,
+            "source": np.asarray(source, np.float32),
+        },
+        ("target only, k=1", np.asarray(scratch, np.float32)),
+        evaluation="held-out",
+        n_ta=n_ta,
+        rank=2,
+        latent_dim=5,
+    )
+
+
+NOISE = np.random.default_rng(0).normal(size=100)
+COMMON = 20 + 5 * np.random.default_rng(1).normal(size=100)
+
+
+def test_a_clear_gain_is_enough():
+    report = _report(COMMON, COMMON + 1 + 0.1 * NOISE, COMMON + 2)
+    assert report.enough is True
+    assert report.verdict.startswith("Yes: 10 samples are enough")
+    assert "'source'" in report.verdict
+    assert report.source.name == "source"
+    assert report.source.difference == pytest.approx(1, abs=0.05)
+    # Paired: the samples' common spread cancels.
+    assert report.source.difference_stderr < 0.02 < report.source.loss_stderr
+    assert report.floor == 3
+
+
+def test_a_clear_loss_is_not():
+    report = _report(COMMON, COMMON + 1, COMMON - 2 + 0.1 * NOISE)
+    assert report.enough is False
+    assert report.verdict.startswith("No: with 10 samples 'target only, k=1' is better")
+    assert report.target_only.difference == pytest.approx(-2, abs=0.05)
+    assert "use it or add samples" in report.verdict
+
+
+def test_the_better_baseline_decides():
+    assert _report(COMMON, COMMON - 1, COMMON + 2 + 0.1 * NOISE).enough is False
+    assert _report(COMMON, COMMON + 5, COMMON + 2 + 0.1 * NOISE).enough is True
+
+
+@pytest.mark.parametrize("shift", [0.15, 0.0, -0.15])
+def test_within_two_standard_errors_it_cannot_tell(shift):
+    noise = NOISE - NOISE.mean()
+    report = _report(COMMON, COMMON + shift + noise, COMMON + 9)
+    assert report.enough is None
+    assert report.verdict.startswith("Cannot tell: with 10 samples")
+
+
+def test_identical_losses_cannot_tell():
+    assert _report(COMMON, COMMON, COMMON).enough is None
+
+
+def test_one_evaluation_sample_has_no_error_bar():
+    report = _report([1.0], [2.0], [3.0])
+    assert report.enough is None
+    assert "one evaluation sample" in report.verdict
+
+
+def test_the_differences_are_taken_in_float64():
+    ours = np.full(4, 1e8) + np.arange(4) * 8
+    report = _report(ours, ours + 16, ours + 800)
+    assert report.source.difference == 16
+    assert report.enough is True
+
+
+# One target sample
+
+
+def test_one_target_sample_cannot_be_left_out(source, target):
+    model = fsd.finetune(source, target[:1], mean="source")
+    with pytest.raises(ValueError, match=r"at least 2 target samples, got 1; pass x_heldout="):
+        model.report()
+
+
+def test_one_target_sample_with_heldout_samples(source, target, heldout):
+    report = fsd.finetune(source, target[:1], mean="source").report(heldout)
+    assert report.samples == len(heldout)
+    assert "n_ta = 1" in report.target_only.name
+    assert report.target_only.loss == np.inf
+    assert "source as is" in report.verdict
+
+
+def test_target_only_has_no_source_to_report_on(target):
+    with pytest.raises(ValueError, match="source"):
+        fsd.target_only(target, latent_dim=d).report()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x: x[:0], "empty"),
+        (lambda x: np.asarray(x > 0), "floating"),
+        (lambda x: x.at[1, 2].set(np.nan), "NaN"),
+    ],
+    ids=["empty", "boolean", "nan"],
+)
+def test_bad_heldout_samples(source, target, heldout, change, message):
+    model = fsd.finetune(source, target)
+    with pytest.raises(ValueError, match=message):
+        model.report(change(heldout))

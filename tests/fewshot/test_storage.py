@@ -1,0 +1,280 @@
+"""Save and load: nothing is lost, nothing is run, and a failed write leaves the old file."""
+
+import dataclasses
+import json
+import os
+import pickle
+
+import jax
+import numpy as np
+import pytest
+
+import fsd_jax as fsd
+from fsd_jax import _files
+
+D, d = 12, 3
+
+
+def _data(dtype, n=20, seed=0):
+    return np.random.default_rng(seed).normal(size=(n, 3, 4)).astype(dtype)
+
+
+def _models(dtype):
+    process = fsd.VP.linear(0.1, 3.0)
+    source = fsd.pretrain(_data(dtype), latent_dim=d, process=process)
+    shots = _data(dtype, 5, seed=1)
+    return {
+        "source": source,
+        "few-shot": fsd.finetune(source, shots),
+        "rank": fsd.finetune(
+            source, shots, constraint="rank", mean=None, complete="none", times=(0.1, 1.0)
+        ),
+        "as is": fsd.source_as_is(source, shots, mean="source"),
+        "alone": fsd.target_only(shots, latent_dim=2),
+    }
+
+
+@pytest.fixture(scope="module")
+def model():
+    return fsd.pretrain(_data(np.float32), latent_dim=d)
+
+
+def _same(a, b):
+    leaves, tree = jax.tree.flatten(a)
+    others, other_tree = jax.tree.flatten(b)
+    assert tree == other_tree  # the static fields: recipe, shape, process
+    for leaf, other in zip(leaves, others, strict=True):
+        assert isinstance(other, jax.Array)
+        assert leaf.dtype == other.dtype
+        assert leaf.shape == other.shape
+        assert np.asarray(leaf).tobytes() == np.asarray(other).tobytes()
+
+
+def test_round_trip_is_bit_equal(dtype, tmp_path):
+    for name, saved in _models(dtype).items():
+        path = tmp_path / name
+        fsd.save(path, saved)
+        loaded = fsd.load(path)
+        assert type(loaded) is type(saved)
+        _same(saved, loaded)
+        assert repr(loaded) == repr(saved)
+        if isinstance(saved, fsd.FewShotModel):
+            assert loaded.recipe == saved.recipe
+            assert hash(loaded.recipe) == hash(saved.recipe)
+            np.testing.assert_array_equal(
+                loaded.losses(_data(dtype, 2)), saved.losses(_data(dtype, 2))
+            )
+        assert loaded.shape == (3, 4)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(_models(dtype))
+
+
+def test_a_loaded_source_is_as_good_as_new(model, tmp_path):
+    fsd.save(tmp_path / "m", model)
+    shots = _data(np.float32, 5, seed=1)
+    _same(fsd.finetune(model, shots), fsd.finetune(fsd.load(tmp_path / "m"), shots))
+
+
+def test_special_values_survive(model, tmp_path):
+    odd = dataclasses.replace(
+        model, mean=model.mean.at[:3].set(np.array([np.nan, -0.0, np.inf], np.float32))
+    )
+    fsd.save(tmp_path / "m", odd)
+    _same(odd, fsd.load(tmp_path / "m"))
+
+
+def test_the_name_is_used_as_it_is(model, tmp_path):
+    for name in ("plain", "model.npz", "ünï cøde.fsd"):
+        fsd.save(str(tmp_path / name), model)
+        assert (tmp_path / name).is_file()
+        _same(model, fsd.load(str(tmp_path / name)))
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_relative_name(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    fsd.save("m", model)
+    _same(model, fsd.load("m"))
+
+
+@pytest.mark.parametrize("wrong", [None, 3, {"a": 1}, np.zeros(3)])
+def test_only_models_are_stored(wrong, tmp_path):
+    with pytest.raises(ValueError, match="model must be a PretrainedModel or FewShotModel, got"):
+        fsd.save(tmp_path / "m", wrong)
+    assert not list(tmp_path.iterdir())
+
+
+# Reading what is not such a file
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        fsd.load(tmp_path / "none")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.999])
+def test_a_truncated_file(model, tmp_path, share):
+    path = tmp_path / "m"
+    fsd.save(path, model)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(ValueError, match=r"not a file written by fsd_jax.save, or it is damaged"):
+        fsd.load(path)
+
+
+def test_a_flipped_byte_is_found(model, tmp_path):
+    path = tmp_path / "m"
+    fsd.save(path, model)
+    whole = bytearray(path.read_bytes())
+    stored = np.asarray(model.basis).tobytes()
+    at = bytes(whole).index(stored) + len(stored) // 2
+    whole[at] ^= 1
+    path.write_bytes(bytes(whole))
+    with pytest.raises(ValueError, match="damaged"):
+        fsd.load(path)
+
+
+class _Trap:
+    """Unpickling this would write a file."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return (open, (self.path, "w"))
+
+
+def _npy(path):
+    with path.open("wb") as file:
+        np.save(file, np.arange(3))
+
+
+def _npz(path, **arrays):
+    with path.open("wb") as file:
+        np.savez(file, **arrays)
+
+
+WRONG = {
+    "random": lambda path: path.write_bytes(np.random.default_rng(0).bytes(5000)),
+    "empty": lambda path: path.write_bytes(b""),
+    "text": lambda path: path.write_text("no model\n"),
+    "npy": _npy,
+    "other npz": lambda path: _npz(path, a=np.arange(3)),
+    "header no JSON": lambda path: _npz(path, header=np.array("{")),
+    "header a list": lambda path: _npz(path, header=np.array("[1]")),
+    "header numbers": lambda path: _npz(path, header=np.arange(3)),
+    "another format": lambda path: _npz(
+        path, header=np.array(json.dumps({"format": "other", "version": 1, "body": None}))
+    ),
+    "no body": lambda path: _npz(path, header=np.array(json.dumps({"format": _files.FORMAT}))),
+    "pickle": lambda path: path.write_bytes(pickle.dumps({"a": 1})),
+    "pickled array": lambda path: _npz(path, header=np.array([_Trap(path.parent / "trap")], object)),
+    "folder": lambda path: path.mkdir(),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_another_file(name, tmp_path):
+    path = tmp_path / "m"
+    WRONG[name](path)
+    with pytest.raises(ValueError, match="not a file written by fsd_jax.save") as caught:
+        fsd.load(path)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "trap").exists()
+
+
+def _rewrite(path, change):
+    with np.load(path) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    header = json.loads(str(arrays["header"][()]))
+    change(header, arrays)
+    arrays["header"] = np.array(json.dumps(header))
+    _npz(path, **arrays)
+
+
+def test_a_newer_version(model, tmp_path):
+    path = tmp_path / "m"
+    fsd.save(path, model)
+    newer = _files.FORMAT_VERSION + 1
+    _rewrite(path, lambda header, _: header.update(version=newer))
+    with pytest.raises(ValueError, match=rf"format version {newer}, .*update fsd_jax"):
+        fsd.load(path)
+
+
+BROKEN = {
+    "unknown type": lambda header, _: header["body"].update(type="Model"),
+    "array missing": lambda _, arrays: arrays.pop("array_0"),
+    "field missing": lambda header, _: header["body"]["fields"].pop("basis"),
+    "field unknown": lambda header, _: header["body"]["fields"].update(extra=1),
+    "body empty": lambda header, _: header.update(body={}),
+    "body missing": lambda header, _: header.pop("body"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_header_that_does_not_fit(model, tmp_path, name):
+    path = tmp_path / "m"
+    fsd.save(path, model)
+    _rewrite(path, BROKEN[name])
+    with pytest.raises(ValueError, match="file"):
+        fsd.load(path)
+
+
+def test_no_object_arrays_are_written(model, tmp_path):
+    fsd.save(tmp_path / "m", model)
+    with np.load(tmp_path / "m", allow_pickle=False) as archive:
+        assert all(archive[name].dtype != object for name in archive.files)
+        header = json.loads(str(archive["header"][()]))
+    assert (header["format"], header["version"]) == ("fsd_jax", 1)
+
+
+# Writing
+
+
+def test_a_failed_write_leaves_the_old_file(model, tmp_path, monkeypatch):
+    path = tmp_path / "m"
+    fsd.save(path, model)
+    before = path.read_bytes()
+
+    def broken(file, **_):
+        file.write(b"half of it")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(np, "savez", broken)
+    with pytest.raises(OSError, match="disk full"):
+        fsd.save(path, fsd.pretrain(_data(np.float32, seed=2), latent_dim=d))
+    assert path.read_bytes() == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["m"]
+
+
+def test_an_interrupted_replacement_leaves_the_old_file(model, tmp_path, monkeypatch):
+    path = tmp_path / "m"
+    path.write_bytes(b"old")
+
+    def broken(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", broken)
+    with pytest.raises(KeyboardInterrupt):
+        fsd.save(path, model)
+    assert path.read_bytes() == b"old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["m"]
+
+
+def test_a_missing_folder_is_an_os_error(model, tmp_path):
+    with pytest.raises(OSError, match="none"):
+        fsd.save(tmp_path / "none" / "m", model)
+
+
+def test_a_folder_is_not_replaced(model, tmp_path):
+    (tmp_path / "m").mkdir()
+    with pytest.raises(OSError, match="m"):
+        fsd.save(tmp_path / "m", model)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["m"]
+
+
+def test_saving_again_replaces(model, tmp_path):
+    other = fsd.pretrain(_data(np.float32, seed=3), latent_dim=d)
+    fsd.save(tmp_path / "m", model)
+    fsd.save(tmp_path / "m", other)
+    _same(other, fsd.load(tmp_path / "m"))
+    assert [entry.name for entry in tmp_path.iterdir()] == ["m"]
