@@ -151,6 +151,37 @@ def gram_spectrum(
     )
 
 
+def _orthonormal_rows(
+    rows: Float[Array, "b p"], against: Float[Array, "j p"]
+) -> tuple[Float[Array, "b p"], Float[Array, "j b"], Float[Array, "b b"]]:
+    """Orthonormalise rows against earlier ones and each other; dependent rows become zero.
+
+    Projection and normalisation by the rows' own small Gram matrix, twice (Stathopoulos and Wu's
+    SVQB): only matrix products touch long axes, which is several times faster than LAPACK's QR and
+    keeps the span to ``eps`` times the condition, not its square.
+
+    Returns:
+        ``(q, above, r)`` with ``rows' = against' above + q' r``.
+    """
+    above = jnp.zeros((against.shape[0], rows.shape[0]), rows.dtype)
+    factor = jnp.eye(rows.shape[0], dtype=rows.dtype)
+    # What the first round cannot tell from rounding comes out short and is dropped in the second.
+    for least in (0.0, 0.5):
+        overlap = einsum("jp,bp->jb", against, rows)
+        rows = rows - einsum("jb,jp->bp", overlap, against)
+        above = above + matmul(overlap, factor.T)
+        gram = einsum("bp,cp->bc", rows, rows)
+        size = jnp.sqrt(jnp.diagonal(gram))
+        size = jnp.where(size > least, size, 0)
+        unit = jnp.where(size > 0, 1 / jnp.where(size > 0, size, 1), 0)
+        values, vectors = jnp.linalg.eigh(gram * unit * unit[:, None])
+        alive = values > 0.1 * eps_of(rows.dtype) * values[-1]
+        root = jnp.sqrt(jnp.where(alive, values, 1))
+        rows = matmul((jnp.where(alive, vectors / root, 0) * unit[:, None]).T, rows)
+        factor = matmul(factor, jnp.where(alive, vectors * root, 0) * size[:, None])
+    return rows, above, factor.T
+
+
 class _Krylov(NamedTuple):
     """State of the block Golub-Kahan recurrence ``X Q = P B``, blocks of b rows or columns."""
 
@@ -170,13 +201,14 @@ def krylov_spectrum(
     count: Float[Array, ""],
     k: int,
     key: Key[Array, ""],
-    max_blocks: int = 16,
+    max_blocks: int = 10,
 ) -> Spectrum:
     """Leading eigenpairs by block Golub-Kahan-Lanczos with full reorthogonalisation.
 
     Each step reads the data twice (``X Q`` and ``X' P``) and orthonormalises after both halves, so
-    the data are never squared. It stops when the residual bounds the projector's error below
-    ``sqrt(eps)``; the residual costs nothing, because it lies in the last block alone.
+    the data are never squared. It stops when the projector's error, estimated from the residual and
+    the gap between Ritz values, is below ``sqrt(eps)``; the residual costs nothing, because it lies
+    in the last block alone.
 
     Args:
         x: samples, rows outside `mask` being zero.
@@ -210,20 +242,6 @@ def krylov_spectrum(
         z = einsum("nd,bn->bd", x, p)
         return z if mean is None else z - jnp.sum(p, axis=1)[:, None] * mean
 
-    def orthonormal(
-        rows: Float[Array, "b p"], against: Float[Array, "j p"]
-    ) -> tuple[Float[Array, "b p"], Float[Array, "j b"], Float[Array, "b b"]]:
-        """Orthonormalise rows against earlier ones (twice) and each other; null rows become 0."""
-        size = jnp.max(jnp.sqrt(jnp.sum(rows**2, axis=1)))
-        coefficients = jnp.zeros((against.shape[0], rows.shape[0]), rows.dtype)
-        for _ in range(2):
-            overlap = einsum("jp,bp->jb", against, rows)
-            rows = rows - einsum("jb,jp->bp", overlap, against)
-            coefficients = coefficients + overlap
-        q, r = jnp.linalg.qr(rows.T)
-        alive = jnp.abs(jnp.diagonal(r)) > tiny * size
-        return jnp.where(alive[:, None], q.T, 0), coefficients, jnp.where(alive[:, None], r, 0)
-
     def rayleigh_ritz(
         projected: Float[Array, "m m"], tail: Float[Array, "b b"], block: Int[Array, ""]
     ) -> tuple[Float[Array, " d+1"], Float[Array, "d m"], Float[Array, ""]]:
@@ -241,14 +259,14 @@ def krylov_spectrum(
     def step(s: _Krylov) -> _Krylov:
         at = s.block * b
         q = jax.lax.dynamic_slice_in_dim(s.right, at, b)
-        p, above, diagonal = orthonormal(times_data(q), s.left)
+        p, above, diagonal = _orthonormal_rows(times_data(q), s.left)
         left = jax.lax.dynamic_update_slice_in_dim(s.left, p, at, 0)
         column = jax.lax.dynamic_update_slice_in_dim(above, diagonal, at, 0)
         projected = jax.lax.dynamic_update_slice_in_dim(s.projected, column, at, 1)
-        q, _, tail = orthonormal(times_transpose(p), s.right)
+        q, _, tail = _orthonormal_rows(times_transpose(p), s.right)
         right = jax.lax.dynamic_update_slice_in_dim(s.right, q, at + b, 0)
         sigma, ritz, error = jax.lax.cond(
-            at + b >= k + b,
+            at >= k + b,
             lambda: rayleigh_ritz(projected, tail, s.block),
             lambda: (s.sigma, s.ritz, s.error),
         )
@@ -257,7 +275,7 @@ def krylov_spectrum(
     noise = jax.random.normal(key, (b, n), x.dtype)
     start = times_transpose(noise if mask is None else jnp.where(mask, noise, 0))
     right = jnp.zeros((m + b, ambient), x.dtype)
-    right = right.at[:b].set(orthonormal(start, right[:1])[0])
+    right = right.at[:b].set(_orthonormal_rows(start, right[:1])[0])
     state = _Krylov(
         jnp.int32(0),
         right,

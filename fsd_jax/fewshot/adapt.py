@@ -25,9 +25,11 @@ def finetune(
     weights: ArrayLike | None = None,
     throw: bool = True,
 ) -> FewShotModel:
-    """Adapt a pre-trained model to a few target samples: the exact minimiser over ``V``.
+    """Adapt a pre-trained model to a few target samples, in closed form.
 
-    Implements: Section 5 (few-shot fine-tuning); R7 (orthonormal), R2 (rank).
+    Implements: Section 5 (few-shot fine-tuning). ``"orthonormal"`` is the exact minimiser over ``V``
+    with the residual gain (R7). ``"rank"`` is the exact minimiser of the paper's class, which has no
+    residual gain (R2); the source's residual gain is then added outside its span.
 
     Args:
         pretrained: from `pretrain`.

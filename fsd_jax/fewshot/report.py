@@ -68,7 +68,7 @@ class Report:
             )
         rows.append(
             f"  directions found: {self.rank} of {self.latent_dim}; "
-            f"floor d - n_ta on the subspace error from target data alone: {self.floor}"
+            f"floor on the subspace error from target data alone: {self.floor}"
         )
         return "\n".join([*rows, f"  {self.verdict}"])
 

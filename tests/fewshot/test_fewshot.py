@@ -12,8 +12,9 @@ from tests import reference
 
 D, d = 12, 3
 SHAPE = (3, 4)
-TIMES = (0.05, 0.5, 2.0)
-WEIGHTS = (0.5, 0.3, 0.2)
+# As many as the default has, to share its compilations.
+TIMES = np.geomspace(0.05, 5.0, 64, dtype=np.float32)
+WEIGHTS = TIMES / TIMES.sum()
 
 
 def _problem(seed=0, *, tau2=0.0, mean_scale=0.0, variance=1.0):
@@ -181,18 +182,28 @@ def test_score_takes_any_batch_axes(source, target):
 
 
 @pytest.mark.parametrize(("mean", "enough"), [(None, d), ("target", d + 1)])
-def test_enough_noise_free_samples_recover_the_subspace(dtype, mean, enough):
+def test_enough_noise_free_samples_recover_the_subspace(mean, enough):
+    _check_transition(mean, enough, np.float32)
+
+
+@pytest.mark.usefixtures("x64")
+def test_enough_samples_in_float64():
+    _check_transition(None, d, np.float64)
+
+
+def _check_transition(mean, enough, dtype):
     problem = _problem(4)
     pretrained = fsd.pretrain(
         problem.sample_source(jax.random.key(5), 400), latent_dim=d, mean=False
     )
     assert pretrained.basis.dtype == dtype
-    x = problem.sample_target(jax.random.key(6), enough + 1)
-    for n in (enough, enough + 1):
-        model = fsd.finetune(pretrained, x[:n], mean=mean)
-        assert int(model.rank) == d
-        assert int(model.status) == Status.OK
-        assert float(fsd.subspace_error(model.decoder, problem.A_ta)) < 1e-6
+    x = problem.sample_target(jax.random.key(6), enough)
+    model = fsd.finetune(pretrained, x, mean=mean)
+    assert int(model.rank) == d
+    assert int(model.status) == Status.OK
+    assert float(fsd.subspace_error(model.decoder, problem.A_ta)) < 1e-6
+    if dtype == np.float64:
+        return
     below = fsd.finetune(pretrained, x[: enough - 1], mean=mean)
     assert int(below.rank) == d - 1
     assert Status.RANK_DEFICIENT in Status(int(below.status))
@@ -209,7 +220,7 @@ def test_below_the_transition_the_error_is_what_is_missing(clean, n):
 
 def test_r8_only_the_source_limits_the_score():
     """R8: at n_ta = d what is left is the latent variance's own error, 2 m^4/n_s in the mean."""
-    n_s, t, seeds = 10_000, 0.5, 60
+    n_s, t, seeds = 10_000, 0.5, 40
     m2 = float(np.exp(-t))
     errors, scratch, times = [], [], jnp.array([t])
     for seed in range(seeds):
@@ -234,15 +245,14 @@ def test_r8_only_the_source_limits_the_score():
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("n", [2, d])
-def test_rank_constraint_at_one_time_is_training_from_scratch(n):
+def test_rank_constraint_at_one_time_is_training_from_scratch():
     """The decoder undoes the frozen ``f``: the score is that of the empirical Gaussian."""
     t = 0.7
     problem = _problem(3, variance=1.7)
     pretrained = fsd.pretrain(
         problem.sample_source(jax.random.key(1), 300), latent_dim=d, mean=False, isotropic=True
     )
-    x = problem.sample_target(jax.random.key(2), n)
+    x = problem.sample_target(jax.random.key(2), d)
     model = fsd.finetune(
         pretrained, x, mean=None, constraint="rank", complete="none", times=jnp.array([t])
     )
@@ -256,34 +266,31 @@ def test_rank_constraint_at_one_time_is_training_from_scratch(n):
 # Completion
 
 
-@pytest.mark.parametrize("mean", ["target", "source", None])
-@pytest.mark.parametrize("constraint", ["orthonormal", "rank"])
+@pytest.mark.parametrize(
+    ("constraint", "mean"), [("orthonormal", "target"), ("rank", "target"), ("rank", "source")]
+)
 def test_completion_keeps_what_was_found_and_projects_the_source(source, target, constraint, mean):
-    n = 2 + (mean == "target")
-    shots = target[: n - 1]
-    if mean == "target":
-        shots = target[:2]
+    shots = target[: 2 if mean == "target" else 1]
     found = fsd.finetune(source, shots, constraint=constraint, mean=mean, complete="none")
     full = fsd.finetune(source, shots, constraint=constraint, mean=mean)
-    rank = int(found.rank)
-    assert rank == int(full.rank) == 1
+    assert int(found.rank) == int(full.rank) == 1
     bare, V = (np.asarray(m.linear.basis, np.float64) for m in (found, full))
+    # Several times with unequal variances may give the found direction any column.
+    alive = np.diag(found.linear.mixing) > 0
+    assert alive.sum() == 1
     np.testing.assert_allclose(V.T @ V, np.eye(d), atol=1e-5)
-    np.testing.assert_array_equal(V[:, :rank], bare[:, :rank])
-    assert np.all(bare[:, rank:] == 0)
-    assert np.all(np.asarray(found.decoder)[:, rank:] == 0)
-    np.testing.assert_array_equal(
-        found.linear.mixing[:rank, :rank], full.linear.mixing[:rank, :rank]
-    )
-    np.testing.assert_array_equal(np.diag(full.linear.mixing)[rank:], 1)
+    np.testing.assert_array_equal(V[:, alive], bare[:, alive])
+    assert np.all(bare[:, ~alive] == 0)
+    assert np.all(np.asarray(found.decoder)[:, ~alive] == 0)
+    gains, bare_gains = (np.diag(m.linear.mixing) for m in (full, found))
+    np.testing.assert_array_equal(gains, np.where(alive, bare_gains, 1))
 
-    # The first completed direction: the source's remainder with the most variance left.
-    outside = np.eye(D) - V[:, :rank] @ V[:, :rank].T
+    # Completed directions: the source's remainder, in the order of the variance left.
+    outside = np.eye(D) - V[:, alive] @ V[:, alive].T
     scaled = np.asarray(source.basis, np.float64) * np.sqrt(np.asarray(source.latent_variance))
-    u, s, _ = np.linalg.svd(outside @ scaled, full_matrices=False)
-    for k in range(rank, d):
-        assert abs(u[:, k - rank] @ V[:, k]) == pytest.approx(1, abs=1e-4)
-    assert s[1] < s[0]
+    u, _, _ = np.linalg.svd(outside @ scaled, full_matrices=False)
+    overlap = np.abs(np.diag(u[:, : d - 1].T @ V[:, ~alive]))
+    np.testing.assert_allclose(overlap, 1, atol=1e-4)
 
 
 def test_nothing_to_complete_when_the_target_determines_all(source, target):
@@ -312,10 +319,9 @@ def test_mean_options(source, target):
     for mean, centre in centres.items():
         C = (x - centre).T @ (x - centre) / len(x)
         expected = reference.top_projector(C, d)
-        for constraint in ("orthonormal", "rank"):
-            model = fsd.finetune(source, target, mean=mean, constraint=constraint)
-            _close(model.linear.mean, centre, np.float32)
-            _close(reference.projector(model.linear.basis), expected, np.float32, scale=10)
+        model = fsd.finetune(source, target, mean=mean)
+        _close(model.linear.mean, centre, np.float32)
+        _close(reference.projector(model.linear.basis), expected, np.float32, scale=10)
         as_is = fsd.source_as_is(source, target, mean=mean)
         _close(as_is.linear.mean, centre, np.float32)
         np.testing.assert_array_equal(as_is.decoder, source.basis)
@@ -335,7 +341,6 @@ def test_the_process_of_the_source_is_used(noisy, target):
     pretrained = fsd.pretrain(x, latent_dim=d, process=process)
     model = fsd.finetune(pretrained, target)
     assert model.linear.process == process
-    assert fsd.target_only(target, latent_dim=d, process=process).linear.process == process
 
 
 # What a model computes
@@ -345,10 +350,7 @@ def _models(source, target):
     return {
         "orthonormal": fsd.finetune(source, target),
         "incomplete": fsd.finetune(source, target[:2], complete="none"),
-        "rank": fsd.finetune(source, target, constraint="rank"),
-        "weighted": fsd.finetune(
-            source, target, constraint="rank", times=TIMES, weights=WEIGHTS, mean="source"
-        ),
+        "rank": fsd.finetune(source, target, constraint="rank", times=TIMES, weights=WEIGHTS),
         "source as is": fsd.source_as_is(source, target),
         "target only": fsd.target_only(target, latent_dim=d),
     }
@@ -381,7 +383,7 @@ def test_denoise_is_tweedies_formula(source, target):
 def test_score_is_that_of_the_law(source, target):
     t = 0.6
     for name, model in _models(source, target).items():
-        if name in ("rank", "weighted"):
+        if name == "rank":
             continue
         mean, S = reference.diffused(
             np.asarray(model.law.mean, np.float64), reference.thin_covariance(model.law), t
@@ -420,15 +422,13 @@ def test_baselines_share_the_interface(source, target):
         assert model.score(target, 0.5).shape == target.shape
 
 
-def test_target_only_chooses_a_smaller_dimension_for_fewer_samples(noisy):
-    many = fsd.target_only(noisy.sample_target(jax.random.key(0), 200), latent_dim=d)
-    few = fsd.target_only(noisy.sample_target(jax.random.key(0), 4), latent_dim=d)
-    assert int(many.kept) == d
-    assert int(few.kept) <= 1
-    x = np.asarray(many.samples, np.float64)
+def test_target_only_is_probabilistic_pca_of_many_samples(noisy):
+    model = fsd.target_only(noisy.sample_target(jax.random.key(0), 60), latent_dim=d)
+    assert int(model.kept) == d
+    x = np.asarray(model.samples, np.float64)
     values, _ = reference.eigenpairs(reference.second_moment(x, centre=True))
-    np.testing.assert_allclose(many.law.variance, values[:d], rtol=1e-3)
-    np.testing.assert_allclose(many.law.residual_variance, values[d:].mean(), rtol=1e-3)
+    np.testing.assert_allclose(model.law.variance, values[:d], rtol=1e-3)
+    np.testing.assert_allclose(model.law.residual_variance, values[d:].mean(), rtol=1e-3)
 
 
 def test_target_only_with_more_directions_than_dimensions(target):
@@ -449,11 +449,12 @@ def test_float64_target_on_a_float32_source_stays_float32(source, target):
 def test_float64_throughout(target):
     x = _data(np.float64)
     pretrained = fsd.pretrain(x, latent_dim=d)
-    for model in _models(pretrained, np.asarray(target, np.float64)).values():
-        arrays = [
+    shots = np.asarray(target, np.float64)
+    for model in (fsd.finetune(pretrained, shots), fsd.target_only(shots, latent_dim=d)):
+        floats = [
             leaf for leaf in jax.tree.leaves(model) if jnp.issubdtype(leaf.dtype, jnp.floating)
         ]
-        assert {leaf.dtype.name for leaf in arrays} == {"float64"}
+        assert {leaf.dtype.name for leaf in floats} == {"float64"}
 
 
 def test_one_compilation_for_all_draws_of_a_shape(source, noisy):

@@ -20,18 +20,19 @@ def _data(dtype, n=20, seed=0):
 
 
 def _models(dtype):
-    process = fsd.VP.linear(0.1, 3.0)
-    source = fsd.pretrain(_data(dtype), latent_dim=d, process=process)
-    shots = _data(dtype, 5, seed=1)
-    return {
-        "source": source,
+    source = fsd.pretrain(_data(dtype), latent_dim=d)
+    shots = _data(dtype, 6, seed=1)
+    models = {
+        "source": fsd.pretrain(_data(dtype), latent_dim=d, process=fsd.VP.linear(0.1, 3.0)),
         "few-shot": fsd.finetune(source, shots),
-        "rank": fsd.finetune(
-            source, shots, constraint="rank", mean=None, complete="none", times=(0.1, 1.0)
-        ),
-        "as is": fsd.source_as_is(source, shots, mean="source"),
-        "alone": fsd.target_only(shots, latent_dim=2),
     }
+    if dtype == np.float32:
+        models["alone"] = fsd.target_only(shots, latent_dim=d)
+        models["as is"] = fsd.source_as_is(source, shots, mean="source")
+        models["rank"] = fsd.finetune(
+            source, shots, constraint="rank", mean=None, complete="none", times=(0.1, 1.0)
+        )
+    return models
 
 
 @pytest.fixture(scope="module")
@@ -51,10 +52,12 @@ def _same(a, b):
 
 
 def test_round_trip_is_bit_equal(dtype, tmp_path):
+    names = []
     for name, saved in _models(dtype).items():
         path = tmp_path / name
         fsd.save(path, saved)
         loaded = fsd.load(path)
+        names.append(name)
         assert type(loaded) is type(saved)
         _same(saved, loaded)
         assert repr(loaded) == repr(saved)
@@ -65,12 +68,12 @@ def test_round_trip_is_bit_equal(dtype, tmp_path):
                 loaded.losses(_data(dtype, 2)), saved.losses(_data(dtype, 2))
             )
         assert loaded.shape == (3, 4)
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(_models(dtype))
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
 
 
 def test_a_loaded_source_is_as_good_as_new(model, tmp_path):
     fsd.save(tmp_path / "m", model)
-    shots = _data(np.float32, 5, seed=1)
+    shots = _data(np.float32, 6, seed=1)
     _same(fsd.finetune(model, shots), fsd.finetune(fsd.load(tmp_path / "m"), shots))
 
 
@@ -167,7 +170,9 @@ WRONG = {
     ),
     "no body": lambda path: _npz(path, header=np.array(json.dumps({"format": _files.FORMAT}))),
     "pickle": lambda path: path.write_bytes(pickle.dumps({"a": 1})),
-    "pickled array": lambda path: _npz(path, header=np.array([_Trap(path.parent / "trap")], object)),
+    "pickled array": lambda path: _npz(
+        path, header=np.array([_Trap(path.parent / "trap")], object)
+    ),
     "folder": lambda path: path.mkdir(),
 }
 
@@ -176,7 +181,7 @@ WRONG = {
 def test_another_file(name, tmp_path):
     path = tmp_path / "m"
     WRONG[name](path)
-    with pytest.raises(ValueError, match="not a file written by fsd_jax.save") as caught:
+    with pytest.raises(ValueError, match=r"not a file written by fsd_jax\.save") as caught:
         fsd.load(path)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "trap").exists()
