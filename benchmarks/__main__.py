@@ -73,8 +73,13 @@ def _parse(given: list[str]) -> argparse.Namespace:
             parser.error(f"no case named {name!r}; choose from {', '.join(CASES)}")
     if options.seed < 0:
         parser.error(f"--seed must not be negative, got {options.seed}")
-    if options.out.exists() and not options.out.is_dir():
-        parser.error(f"--out must be a folder, but {str(options.out)!r} is a file")
+    if not options.list:
+        try:
+            options.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            parser.error(
+                f"--out must be a writable folder, got {str(options.out)!r}: {error.strerror}"
+            )
     return options
 
 

@@ -129,8 +129,9 @@ def read(path: Path) -> list[Record]:
     path = path / RESULTS if path.is_dir() else path
     try:
         lines = path.read_text().splitlines()
-    except OSError as error:
-        raise ValueError(f"cannot read {str(path)!r}: {error.strerror or error}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(f"cannot read {str(path)!r}: {reason}") from None
     rows: list[Record] = []
     for number, line in enumerate(lines, start=1):
         try:

@@ -123,7 +123,7 @@ def dimension(
 
 def choice(name: str, value: Any, options: Sequence[str | None]) -> None:
     """Refuse anything but the words in `options`."""
-    if value not in options:
+    if not (value is None or isinstance(value, str)) or value not in options:
         words = ", ".join(repr(option) for option in options)
         raise ValueError(f"{name} must be one of {words}; got {value!r}")
 

@@ -63,24 +63,34 @@ def read_record(path: str | os.PathLike[str], types: Mapping[str, type]) -> Any:
         ValueError: not such a file, damaged, or written by a newer format.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             header = json.loads(str(archive["header"][()]))
             if header["format"] != FORMAT:
                 raise KeyError("format")
             version = header["version"]
             arrays = {name: archive[name] for name in archive.files if name != "header"}
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError, IsADirectoryError):
         raise
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"{os.fspath(path)!r} is not a file written by fsd_jax.save, or it is damaged ({error})"
-        ) from None
+        raise _damaged(path, error) from None
     if version != FORMAT_VERSION:
         raise ValueError(
             f"{os.fspath(path)!r} has format version {version}, this release reads "
-            f"{FORMAT_VERSION}; update fsd_jax"
+            f"{FORMAT_VERSION}; use a release that matches the file"
         )
-    return _decode(header["body"], arrays, types)
+    try:
+        value = _decode(header["body"], arrays, types)
+    except (KeyError, TypeError) as error:
+        raise _damaged(path, error) from None
+    if type(value) not in types.values():
+        raise _damaged(path, "no model inside")
+    return value
+
+
+def _damaged(path: str | os.PathLike[str], why: object) -> ValueError:
+    return ValueError(
+        f"{os.fspath(path)!r} is not a file written by fsd_jax.save, or it is damaged ({why})"
+    )
 
 
 def _encode(value: Any, arrays: dict[str, np.ndarray]) -> Any:

@@ -186,11 +186,11 @@ class _Krylov(NamedTuple):
     """State of the block Golub-Kahan recurrence ``X Q = P B``, blocks of b rows or columns."""
 
     block: Int[Array, ""]
-    right: Float[Array, "m+b D"]
+    right: Float[Array, "mb D"]
     left: Float[Array, "m n"]
     projected: Float[Array, "m m"]
-    sigma: Float[Array, " d+1"]
-    ritz: Float[Array, "d m"]
+    sigma: Float[Array, " k1"]
+    ritz: Float[Array, "k m"]
     error: Float[Array, ""]
 
 
@@ -228,7 +228,6 @@ def krylov_spectrum(
     m = blocks * b
     if m < k + 1:
         raise ValueError(f"krylov needs min(n, D) well above {k} directions, got {x.shape}")
-    tiny = 100 * eps_of(x.dtype)
     tolerance = eps_of(x.dtype) ** 0.5
 
     def times_data(q: Float[Array, "b D"]) -> Float[Array, "b n"]:
@@ -244,7 +243,7 @@ def krylov_spectrum(
 
     def rayleigh_ritz(
         projected: Float[Array, "m m"], tail: Float[Array, "b b"], block: Int[Array, ""]
-    ) -> tuple[Float[Array, " d+1"], Float[Array, "d m"], Float[Array, ""]]:
+    ) -> tuple[Float[Array, " k1"], Float[Array, "k m"], Float[Array, ""]]:
         _, sigma, vt = jnp.linalg.svd(projected, full_matrices=False)
         u = matmul(projected, vt[:k].T) / jnp.where(sigma[:k] > 0, sigma[:k], 1)
         last = jax.lax.dynamic_slice_in_dim(u, block * b, b, axis=0)

@@ -168,9 +168,9 @@ class SecondMoment:
     ) -> "SecondMoment":
         """Second moment of a source larger than memory, in one pass over batches of rows.
 
-        Keeps a sketch of ``4 rank + 64`` directions (all of them up to ``D = 1024``, which is
-        exact) and merges each batch by QR and SVD. The energy dropped on the way bounds the error;
-        when it could move the cut, the status says `Status.TRUNCATED`.
+        Keeps a sketch of ``4 rank + 64`` directions (all up to ``D = 1024``, which is exact) and
+        merges each batch by QR and SVD; when what it dropped could move the cut, the status says
+        `Status.TRUNCATED`.
 
         Args:
             batches: iterable of ``(n_i, D)`` floating arrays; sizes may differ (a shorter batch is

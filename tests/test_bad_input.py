@@ -150,19 +150,16 @@ def test_a_mistake_is_a_value_error_that_names_the_argument(call, words):
         call()
 
 
-@pytest.mark.xfail(strict=True, reason="positive() takes a string that holds a number")
 def test_a_number_in_a_string_is_a_mistake():
     with pytest.raises(ValueError, match="time"):
         _rank(time="0.5")
 
 
-@pytest.mark.xfail(strict=True, reason="positive() refuses a boolean but not an array of them")
 def test_times_that_are_booleans_are_a_mistake():
     with pytest.raises(ValueError, match="times"):
         _rank(time=None, times=np.array([True, True]))
 
 
-@pytest.mark.xfail(strict=True, reason="the row count behind centre=True ignores the mask")
 def test_a_mask_that_leaves_one_row_cannot_be_centred():
     with pytest.raises(ValueError, match="mask"):
         _sampled(centre=True, mask=np.arange(6) < 1)
@@ -219,11 +216,6 @@ def test_traced_values_out_of_range_give_a_status(bad):
     assert np.all(np.isnan(np.asarray(found.gains)))
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=jax.errors.TracerBoolConversionError,
-    reason="_latent_dim takes bool() of a jnp result, which jit stages even for concrete input",
-)
 def test_jit_may_close_over_a_concrete_moment():
     moment = _moment()
     jax.jit(lambda t: _rank_of(moment, t))(jnp.float32(0.5))
@@ -248,7 +240,6 @@ def test_traced_weights_out_of_range_give_a_status():
     assert np.all(np.isfinite(np.asarray(found.gains[jnp.array([0, 2])])))
 
 
-@pytest.mark.xfail(strict=True, reason="orthonormal_minimizer flags BAD_VALUE, gains stay one")
 def test_traced_bad_variance_makes_the_orthonormal_result_nan():
     found = jax.jit(
         lambda moment, v: fsd.orthonormal_minimizer(moment, latent_dim=3, latent_variance=v)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import fsd_jax as fsd
-from fsd_jax import Status, _linalg, moments
+from fsd_jax import Status, _linalg, _stream, moments
 from tests import reference
 
 pytestmark = pytest.mark.oldest
@@ -295,14 +295,9 @@ def _worst_gram_error(factor):
     return max(errors)
 
 
-@pytest.mark.parametrize("factor", [4.0, 32.0])
+@pytest.mark.parametrize("factor", [1.1, 8.0])
 def test_gap_margin_bounds_the_projector_error(factor):
     assert _worst_gram_error(factor) < 1e-2
-
-
-@pytest.mark.xfail(strict=True, reason="just above GAP_MARGIN the error reaches 2e-2, not 1e-2")
-def test_gap_margin_bounds_the_projector_error_at_the_margin():
-    assert _worst_gram_error(1.1) < 1e-2
 
 
 @pytest.mark.usefixtures("x64")
@@ -380,9 +375,9 @@ def test_one_compilation_for_masks_of_differing_n():
 def test_stream_compiles_once_for_equal_and_shorter_batches():
     x = _data(23, 19, k=3)
     fsd.SecondMoment.from_batches([x[:10]], rank=3)
-    before = moments._merge._cache_size()
+    before = _stream.merge._cache_size()
     fsd.SecondMoment.from_batches([x[:10], x[10:20], x[20:]], rank=3)
-    assert moments._merge._cache_size() == before
+    assert _stream.merge._cache_size() == before
 
 
 # --- streams ----------------------------------------------------------------------------------

@@ -27,9 +27,9 @@ def finetune(
 ) -> FewShotModel:
     """Adapt a pre-trained model to a few target samples, in closed form.
 
-    Implements: Section 5 (few-shot fine-tuning). ``"orthonormal"`` is the exact minimiser over ``V``
-    with the residual gain (R7). ``"rank"`` is the exact minimiser of the paper's class, which has no
-    residual gain (R2); the source's residual gain is then added outside its span.
+    Implements: Section 5 (few-shot fine-tuning). ``"orthonormal"`` is the exact minimiser over
+    ``V`` with the residual gain (R7). ``"rank"`` is the exact minimiser of the paper's class, which
+    has no residual gain (R2); the source's residual gain is then added outside its span.
 
     Args:
         pretrained: from `pretrain`.
@@ -130,11 +130,24 @@ def evaluate(model: FewShotModel, x_heldout: ArrayLike | None) -> Report:
     if x_heldout is None and n < 2:
         raise ValueError("leave-one-out needs at least 2 target samples, got 1; pass x_heldout=")
     shots = model.samples.reshape(-1, *model.shape)
-    rivals = [source_as_is(source, shots, mean=mean) for mean in ("target", "source")]
+    # One objective for all: the model's own times and weights.
+    objective = (model.times, model.weights)
+    rivals = [
+        _build(
+            source,
+            shots,
+            Recipe(method="source-as-is", mean=mean, latent_dim=d),
+            *objective,
+            throw=True,
+        )
+        for mean in ("target", "source")
+    ]
     ours = _evaluation_losses(model, x_heldout)
     scratch_name, alone = "target only (needs 2 samples)", np.full_like(ours, np.inf)
     if n > 1:
-        scratch = target_only(shots, latent_dim=d, process=model.linear.process)
+        recipe = Recipe(method="target-only", latent_dim=d)
+        process = model.linear.process
+        scratch = _build(None, shots, recipe, *objective, throw=True, process=process)
         scratch_name, alone = scratch.name, _evaluation_losses(scratch, x_heldout)
     return compare(
         model.name,
@@ -150,7 +163,10 @@ def evaluate(model: FewShotModel, x_heldout: ArrayLike | None) -> Report:
 
 def _evaluation_losses(model: FewShotModel, x_heldout: ArrayLike | None) -> np.ndarray:
     if x_heldout is not None:
-        return np.asarray(model.losses(x_heldout))
+        losses = np.asarray(model.losses(x_heldout))
+        if not np.all(np.isfinite(losses)):
+            raise ValueError("x_heldout has NaN or infinite entries; remove them")
+        return losses
     each = fitting.leave_one_out(
         model.source,
         model.samples,

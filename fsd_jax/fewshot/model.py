@@ -108,6 +108,8 @@ class FewShotModel:
     def losses(self, x: ArrayLike) -> Float[Array, " n"]:
         """The loss of each clean sample."""
         flat, batch = self._flat(x)
+        if flat.size == 0:
+            raise ValueError(f"x is empty, got shape {tuple(jnp.shape(x))}; pass some samples")
         if len(batch) != 1:
             raise ValueError(f"x must have shape (n, {self.shape}), got {tuple(jnp.shape(x))}")
         return _losses(self.linear, flat, self.times, self.weights)
@@ -146,7 +148,7 @@ class FewShotModel:
                 f"x must end in the sample shape {self.shape}, got shape {tuple(array.shape)}"
             )
         batch = array.shape[: array.ndim - k]
-        return array.reshape(*batch, -1), batch
+        return array.reshape(*batch, self.linear.basis.shape[0]), batch
 
 
 @jax.jit

@@ -108,7 +108,8 @@ def _row(name: str, losses: np.ndarray, ours: np.ndarray) -> Comparison:
     root = max(len(losses), 1) ** 0.5
 
     def stderr(values: np.ndarray) -> float:
-        return float(np.std(values, ddof=1) / root) if len(values) > 1 else float("nan")
+        known = len(values) > 1 and bool(np.all(np.isfinite(values)))
+        return float(np.std(values, ddof=1) / root) if known else float("nan")
 
     return Comparison(
         name=name,

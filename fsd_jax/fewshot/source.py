@@ -67,8 +67,8 @@ def pretrain(
     """Fit the linear diffusion model to the source: the exact minimiser, no iterations.
 
     Implements: Section 3.2 (pre-training) for a Gaussian latent; R12 for the residual gain, whose
-    minimiser is ``lambda_k^2 = c_k`` and ``tau^2`` = mean discarded eigenvalue, at every time, among
-    models whose latent variances are not below the residual one.
+    minimiser is ``lambda_k^2 = c_k`` and ``tau^2`` = mean discarded eigenvalue, at every time,
+    among models whose latent variances are not below the residual one.
 
     Args:
         x_source: ``(n_s, ...)`` floating samples with any trailing (image) shape, or a

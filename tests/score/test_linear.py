@@ -109,7 +109,6 @@ def test_float32_at_a_small_time_keeps_its_digits():
     np.testing.assert_allclose(score(x, jnp.float32(t)), expected, rtol=2e-3, atol=2e-3)
 
 
-@pytest.mark.xfail(strict=True, reason="LinearScore.core makes an eye of the default dtype")
 @pytest.mark.usefixtures("x64")
 def test_float32_scores_stay_float32_in_x64_mode():
     score, *_ = _score(dtype=np.float32)
