@@ -69,7 +69,7 @@ def read_record(path: str | os.PathLike[str], types: Mapping[str, type]) -> Any:
                 raise KeyError("format")
             version = header["version"]
             arrays = {name: archive[name] for name in archive.files if name != "header"}
-    except (FileNotFoundError, PermissionError, IsADirectoryError):
+    except (FileNotFoundError, PermissionError):
         raise
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise _damaged(path, error) from None

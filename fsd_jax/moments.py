@@ -103,9 +103,6 @@ class SecondMoment:
             key: for the random start of ``"krylov"``; a fixed one by default.
             throw: raise on non-finite data (one host sync) or only set the status.
 
-        Returns:
-            The moment; its `route` says what was used.
-
         Raises:
             ValueError: bad dtype, shape, rank, route or mask; non-finite data if `throw`.
 
@@ -319,7 +316,7 @@ def _from_covariance(matrix: Float[Array, "D D"], *, k: int, extra: int) -> Seco
     values, vectors = _linalg.eigh_descending(jnp.where(finite, matrix, 0))
     allowed = 100 * _linalg.eps_of(matrix.dtype) * jnp.max(jnp.abs(values))
     spectrum = _linalg.symmetric_spectrum(values, vectors, k, jnp.int32(k))
-    nan = jnp.where(finite, 0.0, jnp.nan).astype(matrix.dtype)
+    nan = jnp.where(finite, 0, jnp.nan).astype(matrix.dtype)
     return SecondMoment(
         values=spectrum.values + nan,
         basis=spectrum.basis + nan,

@@ -201,7 +201,7 @@ def test_a_newer_version(model, tmp_path):
     fsd.save(path, model)
     newer = _files.FORMAT_VERSION + 1
     _rewrite(path, lambda header, _: header.update(version=newer))
-    with pytest.raises(ValueError, match=rf"format version {newer}, .*update fsd_jax"):
+    with pytest.raises(ValueError, match=rf"format version {newer}, .*use a release that matches"):
         fsd.load(path)
 
 
