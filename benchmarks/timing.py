@@ -32,7 +32,12 @@ class Timing:
 
 
 def interleave(
-    methods: Mapping[str, Callable[[], Any]], *, seconds: float, most: int = 200, least: int = 3
+    methods: Mapping[str, Callable[[], Any]],
+    *,
+    seconds: float,
+    most: int = 200,
+    least: int = 3,
+    slow: float = float("inf"),
 ) -> dict[str, Timing]:
     """Time `methods` in turn, so that a busy machine slows all of them alike.
 
@@ -41,19 +46,23 @@ def interleave(
         seconds: stop after about this long in all (but not before `least` rounds).
         most: most rounds.
         least: fewest rounds.
+        slow: methods whose warm call takes longer join the first round only.
     """
     first: dict[str, float] = {}
     results: dict[str, Any] = {}
+    taken: dict[str, list[float]] = {name: [] for name in methods}
     for name, method in methods.items():
         first[name], results[name] = _once(method)
-        _once(method)
-    taken: dict[str, list[float]] = {name: [] for name in methods}
+        warm = first[name] if first[name] > slow else _once(method)[0]
+        if warm > slow:
+            taken[name].append(warm)
     start = time.perf_counter()
     for done in range(most):
         if done >= least and time.perf_counter() - start > seconds:
             break
         for name, method in methods.items():
-            taken[name].append(_once(method)[0])
+            if max(taken[name], default=0.0) <= slow:
+                taken[name].append(_once(method)[0])
     return {name: _summary(first[name], taken[name], results[name]) for name in methods}
 
 
