@@ -53,7 +53,7 @@ def interleave(
     taken: dict[str, list[float]] = {name: [] for name in methods}
     for name, method in methods.items():
         first[name], results[name] = _once(method)
-        warm = first[name] if first[name] > slow else _once(method)[0]
+        warm = _once(method)[0]
         if warm > slow:
             taken[name].append(warm)
     start = time.perf_counter()

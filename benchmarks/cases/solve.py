@@ -193,9 +193,12 @@ def _measure(problem: Problem, *, full: bool) -> Iterator[Record]:
     floor = timings["numpy gram (floor)"].median if "numpy gram (floor)" in timings else None
     for name, timing in timings.items():
         values, basis = (np.asarray(part, np.float64) for part in timing.result)
-        truth = truths[methods[name][1]]
-        eigen = float(np.max(np.abs(values[:d] / truth[0] - 1)))
-        projector = _projector_error(basis[:, :d], truth[1])
+        centred = methods[name][1]
+        truth = truths[centred]
+        # n centred samples determine n - 1 directions.
+        k = min(d, n - centred)
+        eigen = float(np.max(np.abs(values[:k] / truth[0][:k] - 1)))
+        projector = _projector_error(basis[:, :k], truth[1][:, :k])
         accurate = eigen <= EIGENVALUE_TOLERANCE and projector <= PROJECTOR_TOLERANCE
         yield record(
             "solve", problem.name, name, "time", timing.median, stderr=timing.spread, unit="s",
