@@ -34,7 +34,7 @@ def draw(rows: list[Record], folder: Path) -> list[Path]:
                 capsize=2, mfc="none",
             )  # fmt: skip
         ticks = sorted({r["n_ta"] for r in losses})
-        axis.set(xscale="log", yscale="log", xlabel=r"target images $n_{ta}$", title=name,
+        axis.set(xscale="log", xlabel=r"target images $n_{ta}$", title=name,
                  ylabel="held-out loss, integrated over t (+- 2 s.e.)")  # fmt: skip
         axis.set_xticks(ticks, [str(t) for t in ticks])
         axis.minorticks_off()
@@ -55,6 +55,7 @@ def _sheet(folder: Path, name: str) -> Path:
         for axis, image in zip(line, row, strict=True):
             axis.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
             axis.axis("off")
-        line[0].set_title(title, fontsize=8, loc="left")
+        label = line[0].text(0, 1.06, title, transform=line[0].transAxes, fontsize=8)
+        label.set_in_layout(False)
     figure.suptitle(f"{name}: samples with the same noise, and the nearest of the targets")
     return store(figure, folder / f"ten-images-{name}.png")
