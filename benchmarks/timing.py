@@ -11,6 +11,10 @@ from typing import Any
 import jax
 import numpy as np
 
+BRIEF = 0.1
+PAUSE = 0.05
+"""Idle worker threads of OpenBLAS and OpenMP spin for a while and would slow a brief rival."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
@@ -50,10 +54,11 @@ def interleave(
     """
     first: dict[str, float] = {}
     results: dict[str, Any] = {}
+    first_warm: dict[str, float] = {}
     taken: dict[str, list[float]] = {name: [] for name in methods}
     for name, method in methods.items():
         first[name], results[name] = _once(method)
-        warm = _once(method)[0]
+        warm = first_warm[name] = _once(method)[0]
         if warm > slow:
             taken[name].append(warm)
     start = time.perf_counter()
@@ -62,8 +67,15 @@ def interleave(
             break
         for name, method in methods.items():
             if max(taken[name], default=0.0) <= slow:
-                taken[name].append(_once(method)[0])
+                taken[name].append(_calm(method) if first_warm[name] < BRIEF else _once(method)[0])
     return {name: _summary(first[name], taken[name], results[name]) for name in methods}
+
+
+def _calm(method: Callable[[], Any]) -> float:
+    """Median of a few calls after other libraries' thread pools have stopped spinning."""
+    time.sleep(PAUSE)
+    _once(method)
+    return float(np.median([_once(method)[0] for _ in range(5)]))
 
 
 def _once(method: Callable[[], Any]) -> tuple[float, Any]:

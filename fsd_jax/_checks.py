@@ -202,7 +202,7 @@ def samples(
 
 def positive(
     name: str, value: Any, dtype: Any, *, ndim: Sequence[int] = (0, 1), zero: bool = False
-) -> tuple[jax.Array, jax.Array]:
+) -> tuple[jax.Array, jax.Array | np.int32]:
     """An array of positive finite numbers in `dtype`, and a status for traced ones.
 
     Args:
@@ -231,13 +231,16 @@ def positive(
     if array.ndim not in ndim:
         wanted = " or ".join(str(n) for n in ndim)
         raise ValueError(f"{name} must have {wanted} axes, got shape {tuple(array.shape)}")
+    if not is_traced(array):
+        # Checked above on the host: every eager operation here would cost as much as a small SVD.
+        return array, np.int32(0)
     inside = (array >= 0 if zero else array > 0) & jnp.isfinite(array)
-    return array, flag(~jnp.all(inside), Status.BAD_VALUE) if is_traced(array) else jnp.int32(0)
+    return array, flag(~jnp.all(inside), Status.BAD_VALUE)
 
 
 def times_and_weights(
     time: Any, times: Any, weights: Any, dtype: Any
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+) -> tuple[jax.Array, jax.Array, jax.Array | np.int32]:
     """``(times (K,), weights (K,), status)`` from the ``time= | times=, weights=`` convention.
 
     Weights default to ``1/K`` and are never normalised.
@@ -264,7 +267,9 @@ def times_and_weights(
     return array, weight, status | bad
 
 
-def variances(name: str, value: Any, latent_dim: int, dtype: Any) -> tuple[jax.Array, jax.Array]:
+def variances(
+    name: str, value: Any, latent_dim: int, dtype: Any
+) -> tuple[jax.Array, jax.Array | np.int32]:
     """A ``(d,)`` array of variances from a scalar or a ``(d,)`` array, with its status."""
     array, status = positive(name, value, dtype)
     if array.ndim and array.shape[0] != latent_dim:

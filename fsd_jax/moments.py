@@ -229,7 +229,7 @@ def _krylov_pays(shape: tuple[int, ...], rank: int | None) -> bool:
     The constant is measured (python -m benchmarks solve): products with a few columns run at a
     fraction of the matrix-product rate.
     """
-    return rank is not None and min(shape) >= 16 * (rank + 8)
+    return rank is not None and min(shape) >= 48 * (rank + 8)
 
 
 @partial(jax.jit, static_argnames=("k", "centre", "route", "extra"))

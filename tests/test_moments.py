@@ -226,7 +226,7 @@ def test_krylov_keys_agree():
 
 
 def test_auto_takes_krylov_for_large_data_and_a_small_rank():
-    x = _data(170, 180, k=2)
+    x = _data(490, 500, k=2)
     moment = fsd.SecondMoment.from_samples(x, rank=2)
     assert moment.route == "krylov"
     np.testing.assert_allclose(

@@ -70,14 +70,14 @@ def _problems(context: Context) -> list[Callable[[], Problem | None]]:
         images = data.fashion_images()
         if images is None:
             return power(60000, 784, 24, 8.0)()
-        return Problem(name="fashion 60000 x 784", x=images, d=24, seconds=8.0)
+        return Problem(name="fashion 60000 x 784", x=images, d=24, seconds=4.0)
 
     small: list[Callable[[], Problem | None]] = [
-        power(10, 12288, 10, context.pick(1.0, 3.0, 6.0)),
+        power(10, 12288, 10, context.pick(2.0, 3.0, 6.0)),
         digits,
     ]
     medium: list[Callable[[], Problem | None]] = [power(100, 12288, 24, 4.0)]
-    large: list[Callable[[], Problem | None]] = [power(6400, 12288, 24, 12.0), garments]
+    large: list[Callable[[], Problem | None]] = [power(6400, 12288, 24, 5.0), garments]
     return context.pick(small, [*small, *medium, *large], [*small, *medium, *large])
 
 
