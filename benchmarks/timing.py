@@ -42,6 +42,7 @@ def interleave(
     most: int = 200,
     least: int = 3,
     slow: float = float("inf"),
+    brief: float = 0.0,
 ) -> dict[str, Timing]:
     """Time `methods` in turn, so that a busy machine slows all of them alike.
 
@@ -50,6 +51,7 @@ def interleave(
         seconds: stop after about this long in all (but not before `least` rounds).
         most: most rounds.
         least: fewest rounds.
+        brief: methods quicker than this are called several times a turn, after a pause.
         slow: methods whose warm call takes longer join the first round only.
     """
     first: dict[str, float] = {}
@@ -67,7 +69,7 @@ def interleave(
             break
         for name, method in methods.items():
             if max(taken[name], default=0.0) <= slow:
-                taken[name].append(_calm(method) if first_warm[name] < BRIEF else _once(method)[0])
+                taken[name].append(_calm(method) if first_warm[name] < brief else _once(method)[0])
     return {name: _summary(first[name], taken[name], results[name]) for name in methods}
 
 

@@ -19,7 +19,7 @@ import fsd_jax as fsd
 from benchmarks import data
 from benchmarks.context import Context
 from benchmarks.records import Record, record
-from benchmarks.timing import interleave, peak_extra_bytes
+from benchmarks.timing import BRIEF, interleave, peak_extra_bytes
 
 SUMMARY = "time, memory and accuracy of moment + minimiser against scikit-learn, SciPy, torch"
 EIGENVALUE_TOLERANCE = 1e-5
@@ -189,7 +189,7 @@ def _measure(problem: Problem, *, full: bool) -> Iterator[Record]:
                          status="left to --full: expected over 10 s", **size)  # fmt: skip
             continue
         chosen[name] = method
-    timings = interleave(chosen, seconds=problem.seconds, slow=SLOW if full else ONCE)
+    timings = interleave(chosen, seconds=problem.seconds, slow=SLOW if full else ONCE, brief=BRIEF)
     floor = timings["numpy gram (floor)"].median if "numpy gram (floor)" in timings else None
     for name, timing in timings.items():
         values, basis = (np.asarray(part, np.float64) for part in timing.result)
