@@ -10,6 +10,7 @@ import numpy as np
 
 FASHION_FOLDERS = ("/usr/share/datasets/fashion-mnist", "/usr/share/dataset-fashion-mnist")
 FASHION_VARIABLE = "FSD_FASHION_MNIST"
+FASHION_IMAGES = "train-images-idx3-ubyte.gz"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,22 +39,27 @@ def fashion_boots() -> Task | None:
     Looks in the folder named by ``FSD_FASHION_MNIST``, then where Debian's package
     ``dataset-fashion-mnist`` puts it.
     """
-    given = os.environ.get(FASHION_VARIABLE)
-    for folder in (given, *FASHION_FOLDERS):
-        if folder and (Path(folder) / "train-images-idx3-ubyte.gz").exists():
-            images = _idx(Path(folder) / "train-images-idx3-ubyte.gz").astype(np.float32) / 255
-            labels = _idx(Path(folder) / "train-labels-idx1-ubyte.gz")
-            source = images[np.isin(labels, (5, 7))]
-            return Task(name="fashion-boots", source=source, target=images[labels == 9])
-    return None
+    folder = _fashion_folder()
+    if folder is None:
+        return None
+    images = _idx(folder / FASHION_IMAGES).astype(np.float32) / 255
+    labels = _idx(folder / "train-labels-idx1-ubyte.gz")
+    source = images[np.isin(labels, (5, 7))]
+    return Task(name="fashion-boots", source=source, target=images[labels == 9])
 
 
 def fashion_images() -> np.ndarray | None:
     """All 60000 training images as ``(60000, 784)`` float32, or None."""
+    folder = _fashion_folder()
+    if folder is None:
+        return None
+    return (_idx(folder / FASHION_IMAGES).astype(np.float32) / 255).reshape(-1, 784)
+
+
+def _fashion_folder() -> Path | None:
     for folder in (os.environ.get(FASHION_VARIABLE), *FASHION_FOLDERS):
-        path = Path(folder or "") / "train-images-idx3-ubyte.gz"
-        if folder and path.exists():
-            return (_idx(path).astype(np.float32) / 255).reshape(-1, 784)
+        if folder and (Path(folder) / FASHION_IMAGES).exists():
+            return Path(folder)
     return None
 
 

@@ -1,7 +1,5 @@
 """Exact distances: between subspaces, between scores, between Gaussian laws; never ``D x D``."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -123,7 +121,7 @@ def _score_error(
     return jnp.sum(jax.vmap(at)(times, weights))
 
 
-@partial(jax.jit)
+@jax.jit
 def gaussian_kl(p: ThinGaussian, q: ThinGaussian) -> Float[Array, ""]:
     """``KL(p || q)`` in nats; infinite or NaN where `q` is singular and `p` is not.
 
