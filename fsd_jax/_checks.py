@@ -11,6 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+Numbers = np.ndarray | jax.Array
+"""Checked numbers: on the host when they were concrete, traced otherwise."""
+
 logger = logging.getLogger("fsd_jax")
 logger.addHandler(logging.NullHandler())
 
@@ -49,6 +52,8 @@ class Status(enum.IntFlag):
 
 ERRORS = Status.NON_FINITE | Status.BAD_VALUE | Status.INDEFINITE
 
+_ERROR_BITS = int(ERRORS)
+
 _ADVICE = {
     Status.NON_FINITE: "has NaN or infinite entries, or entries whose squares overflow its dtype; "
     "remove or rescale them",
@@ -77,6 +82,12 @@ def describe(status: ArrayLike) -> str:
     return "|".join(flag.name.lower() for flag in Status if flag in flags and flag.name) or "ok"
 
 
+def one_line(name: str, batch: Sequence[int], *facts: str, status: ArrayLike) -> str:
+    """The `repr` of a result: its name, the batch's shape if any, facts, and the status."""
+    words = [f"batch={tuple(batch)}"] if batch else []
+    return f"{name}({', '.join([*words, *facts, 'status=' + describe(status)])})"
+
+
 def is_traced(*values: Any) -> bool:
     """Whether any array in `values` is being traced, so that its numbers cannot be looked at."""
     return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(values))
@@ -87,7 +98,9 @@ def settle(status: ArrayLike, *, name: str, throw: bool) -> None:
     if not throw or is_traced(status):
         return
     codes = np.asarray(status)
-    found = Status(int(np.bitwise_or.reduce(codes.ravel()))) & ERRORS if codes.size else Status.OK
+    if not np.any(codes & _ERROR_BITS):
+        return
+    found = Status(int(np.bitwise_or.reduce(codes.ravel())))
     for flag, advice in _ADVICE.items():
         if flag in found:
             where = ""
@@ -160,7 +173,7 @@ def floating(
     if value.dtype == np.float64 and not jax.config.read("jax_enable_x64"):
         status = Status.DOWNCAST
         _log_downcast_once()
-    return jnp.asarray(value), status
+    return value if isinstance(value, jax.Array) else jnp.asarray(value), status
 
 
 _told: set[str] = set()
@@ -197,13 +210,16 @@ def samples(
             f"{name} has {x.shape[0]} row and needs at least {rows} to be centred on its own mean; "
             "give more samples or do not centre it on itself (centre=False, or mean='source')"
         )
-    return x.reshape(x.shape[0], -1), status
+    return x if x.ndim == 2 else x.reshape(x.shape[0], -1), status
 
 
 def positive(
     name: str, value: Any, dtype: Any, *, ndim: Sequence[int] = (0, 1), zero: bool = False
-) -> tuple[jax.Array, jax.Array | np.int32]:
+) -> tuple[Numbers, jax.Array | np.int32]:
     """An array of positive finite numbers in `dtype`, and a status for traced ones.
+
+    Concrete values come back as NumPy arrays: every eager JAX operation costs as much as a small
+    decomposition, and the jitted functions they are meant for take them as they are.
 
     Args:
         name: the argument's name.
@@ -215,24 +231,26 @@ def positive(
     Raises:
         ValueError: concrete values out of range, or wrong axes.
     """
-    if not is_traced(value):
+    array: Numbers
+    if is_traced(value):
+        array = jnp.asarray(value, dtype)
+    else:
         try:
             host = np.asarray(value)
-            if not (jnp.issubdtype(host.dtype, jnp.floating) or host.dtype.kind in "iu"):
+            if host.dtype.kind not in "iu" and not jnp.issubdtype(host.dtype, jnp.floating):
                 raise TypeError
-            host = host.astype(np.float64)
+            with np.errstate(over="ignore"):
+                array = host.astype(dtype)
         except (ValueError, TypeError):
             raise ValueError(f"{name} must be real numbers, got {value!r}") from None
-        bound = host >= 0 if zero else host > 0
-        if host.size == 0 or not np.all(bound & np.isfinite(host)):
+        bound = array >= 0 if zero else array > 0
+        if array.size == 0 or not np.all(bound & np.isfinite(array)):
             rule = "not negative and finite" if zero else "positive and finite"
             raise ValueError(f"{name} must be {rule}, got {value!r}")
-    array = jnp.asarray(value, dtype)
     if array.ndim not in ndim:
         wanted = " or ".join(str(n) for n in ndim)
         raise ValueError(f"{name} must have {wanted} axes, got shape {tuple(array.shape)}")
-    if not is_traced(array):
-        # Checked above on the host: every eager operation here would cost as much as a small SVD.
+    if isinstance(array, np.ndarray):
         return array, np.int32(0)
     inside = (array >= 0 if zero else array > 0) & jnp.isfinite(array)
     return array, flag(~jnp.all(inside), Status.BAD_VALUE)
@@ -240,7 +258,7 @@ def positive(
 
 def times_and_weights(
     time: Any, times: Any, weights: Any, dtype: Any
-) -> tuple[jax.Array, jax.Array, jax.Array | np.int32]:
+) -> tuple[Numbers, Numbers, jax.Array | np.int32]:
     """``(times (K,), weights (K,), status)`` from the ``time= | times=, weights=`` convention.
 
     Weights default to ``1/K`` and are never normalised.
@@ -256,25 +274,35 @@ def times_and_weights(
     array, status = positive(name, value, dtype, ndim=(0,) if times is None else (1,))
     array = array.reshape(-1)
     if weights is None:
-        return array, jnp.full_like(array, 1.0 / array.shape[0]), status
+        return array, np.full(array.shape, 1.0 / array.shape[0], array.dtype), status
     weight, bad = positive("weights", weights, dtype, ndim=(1,), zero=True)
     if weight.shape != array.shape:
         raise ValueError(
             f"weights must match times: got {weight.shape[0]} weights for {array.shape[0]} times"
         )
-    if not is_traced(weight) and not np.any(np.asarray(weight)):
+    if isinstance(weight, np.ndarray) and not np.any(weight):
         raise ValueError("weights must not all be zero; give at least one time a positive weight")
     return array, weight, status | bad
 
 
-def variances(
+def scalar_or_variances(
     name: str, value: Any, latent_dim: int, dtype: Any
-) -> tuple[jax.Array, jax.Array | np.int32]:
-    """A ``(d,)`` array of variances from a scalar or a ``(d,)`` array, with its status."""
+) -> tuple[Numbers, jax.Array | np.int32]:
+    """A scalar or a ``(d,)`` array of variances, as given, with its status."""
     array, status = positive(name, value, dtype)
     if array.ndim and array.shape[0] != latent_dim:
         raise ValueError(
             f"{name} must be a scalar or have latent_dim = {latent_dim} entries, "
             f"got shape {tuple(array.shape)}"
         )
+    return array, status
+
+
+def variances(
+    name: str, value: Any, latent_dim: int, dtype: Any
+) -> tuple[Numbers, jax.Array | np.int32]:
+    """A ``(d,)`` array of variances from a scalar or a ``(d,)`` array, with its status."""
+    array, status = scalar_or_variances(name, value, latent_dim, dtype)
+    if isinstance(array, np.ndarray):
+        return np.broadcast_to(array, (latent_dim,)), status
     return jnp.broadcast_to(array, (latent_dim,)), status

@@ -27,14 +27,21 @@ margin and on average 2e-3, and fell in proportion to the gap (tests/test_moment
 class Spectrum(NamedTuple):
     """Leading eigenpairs; null ones are zero in `values` and have a zero column in `basis`.
 
-    `next_value` is the first eigenvalue left out, `trusted` whether the route was safe at the cut
-    (Gram) or reached its tolerance (Krylov).
+    `next_value` is the first eigenvalue left out, `total` the trace, `trusted` whether the route
+    was safe at the cut (Gram) or reached its tolerance (Krylov). Data that are not finite (or
+    whose squares are not) give a `total` that is not, and NaN in values and basis.
     """
 
     values: Float[Array, " k"]
     basis: Float[Array, "D k"]
     next_value: Float[Array, ""]
+    total: Float[Array, ""]
     trusted: Bool[Array, ""]
+
+    @property
+    def finite(self) -> Bool[Array, ""]:
+        """Whether the data were finite, and their squares too."""
+        return jnp.isfinite(self.total)
 
 
 def eps_of(dtype: jnp.dtype) -> float:
@@ -84,18 +91,30 @@ def sqrtm_psd(a: Float[Array, "k k"]) -> Float[Array, "k k"]:
 
 
 def _leading(
-    values: Float[Array, " m"], basis: Float[Array, "D j"], k: int, cutoff: Float[Array, ""]
+    values: Float[Array, " m"],
+    basis: Float[Array, "D j"],
+    k: int,
+    cutoff: Float[Array, ""],
+    total: Float[Array, ""],
 ) -> Spectrum:
     """Keep k pairs and clear the null ones, so that no rounding passes for a direction."""
     values = jnp.where(values > cutoff, values, 0)
     following = values[k] if values.shape[0] > k else jnp.zeros((), values.dtype)
     kept = values[:k]
-    return Spectrum(kept, jnp.where(kept > 0, basis[:, :k], 0), following, jnp.asarray(True))
+    basis = jnp.where(kept > 0, basis[:, :k], 0)
+    nan = _nan_unless_finite(total)
+    return Spectrum(kept + nan, basis + nan, following + nan, total, jnp.asarray(True))
+
+
+def _nan_unless_finite(total: Float[Array, ""]) -> Float[Array, ""]:
+    return jnp.where(jnp.isfinite(total), 0, jnp.nan).astype(total.dtype)
 
 
 def svd_spectrum(x: Float[Array, "n D"], count: Float[Array, ""], k: int) -> Spectrum:
     """Eigenpairs by QR and a small SVD: nothing is squared, weak directions survive."""
     n, ambient = x.shape
+    total = jnp.sum(x * x) / count
+    x = jnp.where(jnp.isfinite(total), x, 0)
     if n <= ambient:
         q, r = jnp.linalg.qr(x.T)
         u, s, _ = jnp.linalg.svd(r, full_matrices=False)
@@ -106,47 +125,44 @@ def svd_spectrum(x: Float[Array, "n D"], count: Float[Array, ""], k: int) -> Spe
     # The backward error of a singular value is eps times the largest, with a factor that in
     # practice grows like the root of the larger side.
     noise = 4 * eps_of(x.dtype) * max(n, ambient) ** 0.5 * s[0]
-    return _leading(s**2 / count, basis, k, noise**2 / count)
+    return _leading(s**2 / count, basis, k, noise**2 / count, total)
 
 
 def symmetric_spectrum(
-    values: Float[Array, " D"], vectors: Float[Array, "D D"], k: int, cut: Int[Array, ""]
-) -> Spectrum:
-    """Spectrum from the eigenpairs of a symmetric matrix that is given as such."""
+    matrix: Float[Array, "D D"], k: int, cut: Int[Array, ""]
+) -> tuple[Spectrum, Float[Array, ""]]:
+    """Spectrum of a symmetric matrix that is given as such, and its smallest eigenvalue."""
+    total = jnp.trace(matrix)
+    finite = jnp.all(jnp.isfinite(matrix))
+    values, vectors = eigh_descending(jnp.where(finite, matrix, 0))
     cutoff = 4 * eps_of(values.dtype) * values.shape[0] ** 0.5 * values[0]
-    spectrum = _leading(values, vectors, k, cutoff)
-    return spectrum._replace(trusted=squared_is_safe(values, cut))
+    spectrum = _leading(values, vectors, k, cutoff, jnp.where(finite, total, jnp.nan))
+    return spectrum._replace(trusted=squared_is_safe(values, cut)), values[-1]
 
 
 def gram_spectrum(
-    x: Float[Array, "n D"],
-    count: Float[Array, ""],
-    k: int,
-    cut: Int[Array, ""],
-    finite: Bool[Array, ""],
+    x: Float[Array, "n D"], count: Float[Array, ""], k: int, cut: Int[Array, ""]
 ) -> Spectrum:
-    """Eigenpairs by the Gram matrix of the smaller side: cheapest, but it squares the data.
-
-    Where `finite` is False the basis is NaN (and no NaN reaches the eigensolver).
-    """
+    """Eigenpairs by the Gram matrix of the smaller side: cheapest, but it squares the data."""
     n, ambient = x.shape
     if n > ambient:
-        gram = einsum("nd,ne->de", x, x)
-        values, vectors = eigh_descending(jnp.where(finite, gram, 0) / count)
-        return symmetric_spectrum(values, vectors, k, cut)
+        return symmetric_spectrum(einsum("nd,ne->de", x, x) / count, k, cut)[0]
     gram = matmul(x, x.T)
+    total = jnp.trace(gram)
+    finite = jnp.isfinite(total)
     values, vectors = eigh_descending(jnp.where(finite, gram, 0))
     cutoff = 4 * eps_of(x.dtype) * n**0.5 * values[0]
     scale = jnp.where(values > cutoff, jax.lax.rsqrt(jnp.where(values > cutoff, values, 1)), 0)
-    scale = jnp.where(finite, scale, jnp.nan)
+    nan = _nan_unless_finite(total)
     # On CPU this product is several times faster with the long axis last; the barrier keeps XLA
     # from folding the transpose back into it.
-    rows = jax.lax.optimization_barrier(matmul((vectors * scale)[:, :k].T, x))
-    values = jnp.where(values > cutoff, values, 0)
+    rows = jax.lax.optimization_barrier(matmul((vectors * (scale + nan))[:, :k].T, x))
+    values = jnp.where(values > cutoff, values, 0) + nan
     return Spectrum(
         values[:k] / count,
         rows.T,
         (values[k] if n > k else values[0] * 0) / count,
+        total / count,
         squared_is_safe(values, cut),
     )
 
@@ -182,6 +198,43 @@ def _orthonormal_rows(
     return rows, above, factor.T
 
 
+class _Samples(NamedTuple):
+    """Centred and masked data as an operator, without a copy of the data."""
+
+    x: Float[Array, "n D"]
+    mask: Bool[Array, " n"] | None
+    mean: Float[Array, " D"] | None
+
+    def times(self, q: Float[Array, "b D"]) -> Float[Array, "b n"]:
+        """``X q``."""
+        y = einsum("nd,bd->nb", self.x, q).T
+        if self.mean is None:
+            return y
+        y = y - matmul(q, self.mean)[:, None]
+        return y if self.mask is None else jnp.where(self.mask, y, 0)
+
+    def transposed_times(self, p: Float[Array, "b n"]) -> Float[Array, "b D"]:
+        """``X' p`` for rows `p` that are zero outside the mask."""
+        # In this layout the product is a fifth faster; the barrier keeps XLA from undoing it.
+        z = einsum("nd,nb->bd", self.x, jax.lax.optimization_barrier(p.T))
+        return z if self.mean is None else z - jnp.sum(p, axis=1)[:, None] * self.mean
+
+    def energy(self) -> Float[Array, ""]:
+        """Sum of all squares."""
+        if self.mean is None:
+            return jnp.sum(self.x * self.x)
+        y = self.x - self.mean
+        return jnp.sum((y if self.mask is None else jnp.where(self.mask[:, None], y, 0)) ** 2)
+
+
+class _Ritz(NamedTuple):
+    """Approximate singular values, right vectors in the Krylov basis, and the projector's error."""
+
+    sigma: Float[Array, " k1"]
+    vectors: Float[Array, "k m"]
+    error: Float[Array, ""]
+
+
 class _Krylov(NamedTuple):
     """State of the block Golub-Kahan recurrence ``X Q = P B``, blocks of b rows or columns."""
 
@@ -189,9 +242,7 @@ class _Krylov(NamedTuple):
     right: Float[Array, "mb D"]
     left: Float[Array, "m n"]
     projected: Float[Array, "m m"]
-    sigma: Float[Array, " k1"]
-    ritz: Float[Array, "k m"]
-    error: Float[Array, ""]
+    ritz: _Ritz
 
 
 def krylov_spectrum(
@@ -230,64 +281,55 @@ def krylov_spectrum(
     if m < k + 1:
         raise ValueError(f"krylov needs min(n, D) well above {k} directions, got {x.shape}")
     tolerance = 10 * eps_of(x.dtype) ** 0.5
-
-    def times_data(q: Float[Array, "b D"]) -> Float[Array, "b n"]:
-        y = einsum("nd,bd->nb", x, q).T
-        if mean is None:
-            return y
-        y = y - matmul(q, mean)[:, None]
-        return y if mask is None else jnp.where(mask, y, 0)
-
-    def times_transpose(p: Float[Array, "b n"]) -> Float[Array, "b D"]:
-        # In this layout the product is a fifth faster; the barrier keeps XLA from undoing it.
-        z = einsum("nd,nb->bd", x, jax.lax.optimization_barrier(p.T))
-        return z if mean is None else z - jnp.sum(p, axis=1)[:, None] * mean
-
-    def rayleigh_ritz(
-        projected: Float[Array, "m m"], tail: Float[Array, "b b"], block: Int[Array, ""]
-    ) -> tuple[Float[Array, " k1"], Float[Array, "k m"], Float[Array, ""]]:
-        _, sigma, vt = jnp.linalg.svd(projected, full_matrices=False)
-        u = matmul(projected, vt[:k].T) / jnp.where(sigma[:k] > 0, sigma[:k], 1)
-        last = jax.lax.dynamic_slice_in_dim(u, block * b, b, axis=0)
-        residual = jnp.sqrt(jnp.sum(matmul(tail, last) ** 2, axis=0))
-        gap = sigma[k - 1] ** 2 - sigma[k] ** 2
-        movement = jnp.sqrt(2 * jnp.sum((sigma[:k] * residual) ** 2))
-        # At rounding level there is nothing left to gain, gap or no gap.
-        settled = jnp.max(residual, initial=0.0) <= 8 * eps_of(x.dtype) * sigma[0]
-        error = jnp.where(settled, 0.0, movement / jnp.where(gap > 0, gap, 1e-30))
-        return sigma[: k + 1], vt[:k], error
-
-    def step(s: _Krylov) -> _Krylov:
-        at = s.block * b
-        q = jax.lax.dynamic_slice_in_dim(s.right, at, b)
-        p, above, diagonal = _orthonormal_rows(times_data(q), s.left)
-        left = jax.lax.dynamic_update_slice_in_dim(s.left, p, at, 0)
-        column = jax.lax.dynamic_update_slice_in_dim(above, diagonal, at, 0)
-        projected = jax.lax.dynamic_update_slice_in_dim(s.projected, column, at, 1)
-        q, _, tail = _orthonormal_rows(times_transpose(p), s.right)
-        right = jax.lax.dynamic_update_slice_in_dim(s.right, q, at + b, 0)
-        sigma, ritz, error = jax.lax.cond(
-            at >= k + b,
-            lambda: rayleigh_ritz(projected, tail, s.block),
-            lambda: (s.sigma, s.ritz, s.error),
-        )
-        return _Krylov(s.block + 1, right, left, projected, sigma, ritz, error)
-
+    samples = _Samples(x, mask, mean)
     noise = jax.random.normal(key, (b, n), x.dtype)
-    start = times_transpose(noise if mask is None else jnp.where(mask, noise, 0))
+    start = samples.transposed_times(noise if mask is None else jnp.where(mask, noise, 0))
     right = jnp.zeros((m + b, ambient), x.dtype)
-    right = right.at[:b].set(_orthonormal_rows(start, right[:1])[0])
+    zero = partial(jnp.zeros, dtype=x.dtype)
     state = _Krylov(
         jnp.int32(0),
-        right,
-        jnp.zeros((m, n), x.dtype),
-        jnp.zeros((m, m), x.dtype),
-        jnp.zeros(k + 1, x.dtype),
-        jnp.zeros((k, m), x.dtype),
-        jnp.asarray(jnp.inf, x.dtype),
+        right.at[:b].set(_orthonormal_rows(start, right[:1])[0]),
+        zero((m, n)),
+        zero((m, m)),
+        _Ritz(zero(k + 1), zero((k, m)), jnp.asarray(jnp.inf, x.dtype)),
     )
-    state = jax.lax.while_loop(lambda s: (s.block < blocks) & ~(s.error <= tolerance), step, state)
-    basis = jax.lax.optimization_barrier(matmul(state.ritz, state.right[:m])).T
-    floor = 4 * eps_of(x.dtype) * max(n, ambient) ** 0.5 * state.sigma[0]
-    spectrum = _leading(state.sigma**2 / count, basis, k, floor**2 / count)
-    return spectrum._replace(trusted=state.error <= tolerance)
+    state = jax.lax.while_loop(
+        lambda s: (s.block < blocks) & ~(s.ritz.error <= tolerance),
+        lambda s: _golub_kahan_step(samples, s, b, k),
+        state,
+    )
+    ritz = state.ritz
+    basis = jax.lax.optimization_barrier(matmul(ritz.vectors, state.right[:m])).T
+    floor = 4 * eps_of(x.dtype) * max(n, ambient) ** 0.5 * ritz.sigma[0]
+    total = samples.energy() / count
+    spectrum = _leading(ritz.sigma**2 / count, basis, k, floor**2 / count, total)
+    return spectrum._replace(trusted=ritz.error <= tolerance)
+
+
+def _golub_kahan_step(samples: _Samples, s: _Krylov, b: int, k: int) -> _Krylov:
+    """One block: both products, both orthonormalisations, and Ritz values once there are enough."""
+    at = s.block * b
+    q = jax.lax.dynamic_slice_in_dim(s.right, at, b)
+    p, above, diagonal = _orthonormal_rows(samples.times(q), s.left)
+    left = jax.lax.dynamic_update_slice_in_dim(s.left, p, at, 0)
+    column = jax.lax.dynamic_update_slice_in_dim(above, diagonal, at, 0)
+    projected = jax.lax.dynamic_update_slice_in_dim(s.projected, column, at, 1)
+    q, _, tail = _orthonormal_rows(samples.transposed_times(p), s.right)
+    right = jax.lax.dynamic_update_slice_in_dim(s.right, q, at + b, 0)
+    ritz = jax.lax.cond(at >= k + b, lambda: _rayleigh_ritz(projected, tail, at, k), lambda: s.ritz)
+    return _Krylov(s.block + 1, right, left, projected, ritz)
+
+
+def _rayleigh_ritz(
+    projected: Float[Array, "m m"], tail: Float[Array, "b b"], at: Int[Array, ""], k: int
+) -> _Ritz:
+    _, sigma, vt = jnp.linalg.svd(projected, full_matrices=False)
+    u = matmul(projected, vt[:k].T) / jnp.where(sigma[:k] > 0, sigma[:k], 1)
+    last = jax.lax.dynamic_slice_in_dim(u, at, tail.shape[0], axis=0)
+    residual = jnp.sqrt(jnp.sum(matmul(tail, last) ** 2, axis=0))
+    gap = sigma[k - 1] ** 2 - sigma[k] ** 2
+    movement = jnp.sqrt(2 * jnp.sum((sigma[:k] * residual) ** 2))
+    # At rounding level there is nothing left to gain, gap or no gap.
+    settled = jnp.max(residual, initial=0.0) <= 8 * eps_of(sigma.dtype) * sigma[0]
+    error = jnp.where(settled, 0.0, movement / jnp.where(gap > 0, gap, 1e-30))
+    return _Ritz(sigma[: k + 1], vt[:k], error)

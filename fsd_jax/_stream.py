@@ -46,10 +46,9 @@ def merge(state: Stream, x: Float[Array, "m D"], rows: Float[Array, ""], *, cent
         stack.append(jnp.sqrt(state.rows * rows / count) * step[None])
     stacked = jnp.concatenate([*stack, x])
     energy = jnp.sum(x * x) + (jnp.sum(stack[-1] ** 2) if centre else 0)
-    finite = jnp.isfinite(energy)
     size = state.sketch.shape[0]
     one = jnp.ones((), x.dtype)
-    spectrum = _linalg.svd_spectrum(jnp.where(finite, stacked, 0), one, size)
+    spectrum = _linalg.svd_spectrum(stacked, one, size)
     return Stream(
         jnp.sqrt(spectrum.values)[:, None] * spectrum.basis.T,
         count,
@@ -63,6 +62,7 @@ def merge(state: Stream, x: Float[Array, "m D"], rows: Float[Array, ""], *, cent
 def finish(state: Stream, *, k: int) -> tuple[_linalg.Spectrum, Bool[Array, ""]]:
     """Leading eigenpairs, and whether what was dropped could have moved the cut."""
     spectrum = _linalg.svd_spectrum(state.sketch, state.rows, k)
+    spectrum = spectrum._replace(total=state.energy / state.rows)
     # Davis and Kahan: what was dropped moves the projector by at most dropped/gap.
     gap = spectrum.values[-1] - spectrum.next_value
     return spectrum, state.dropped / state.rows > 0.1 * gap

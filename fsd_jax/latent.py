@@ -31,7 +31,7 @@ class GaussianLatent:
         """
         latent_dim = _checks.dimension("latent_dim", latent_dim)
         values, _ = _checks.variances("latent_variance", variance, latent_dim, float)
-        return cls(variance=values)
+        return cls(variance=jnp.asarray(values, float))
 
     @property
     def latent_dim(self) -> int:

@@ -152,7 +152,7 @@ class LinearProblem:
             A_s=A_s,
             A_ta=A_ta,
             latent=latent,
-            residual_variance=residual,
+            residual_variance=jnp.asarray(residual),
             mean_s=mean_s,
             mean_ta=mean_ta,
         )

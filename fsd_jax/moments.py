@@ -46,11 +46,9 @@ class SecondMoment:
 
     def __repr__(self) -> str:
         *batch, ambient, k = self.basis.shape
-        shape = f"batch={tuple(batch)}, " if batch else ""
-        return (
-            f"SecondMoment({shape}D={ambient}, k={k}, {self.values.dtype}, route={self.route}, "
-            f"centred={self.mean is not None}, status={_checks.describe(self.status)})"
-        )
+        facts = (f"D={ambient}", f"k={k}", f"{self.values.dtype}", f"route={self.route}")
+        centred = f"centred={self.mean is not None}"
+        return _checks.one_line("SecondMoment", batch, *facts, centred, status=self.status)
 
     @property
     def route(self) -> str:
@@ -244,57 +242,59 @@ def _from_samples(
     extra: int,
 ) -> SecondMoment:
     n, ambient = x.shape
-    if mask is None:
-        count = jnp.asarray(n, x.dtype)
-        rows = jnp.int32(n)
-    else:
+    rows = jnp.int32(n)
+    if mask is not None:
         # Padded rows may hold anything, NaN included: `where`, not a product.
         x = jnp.where(mask[:, None], x, 0)
         rows = jnp.sum(mask).astype(jnp.int32)
-        count = rows.astype(x.dtype)
-    lazily = route in ("krylov", "auto-krylov")
-    mean, centred = None, x
+    count = rows.astype(x.dtype)
+    mean = None
     if centre:
         # A product, because XLA's CPU reduction over the long axis is eight times slower.
         share = jnp.full(n, 1 / count) if mask is None else mask / count
         mean = _linalg.matmul(share, x)
-        centred = x - mean if mask is None else jnp.where(mask[:, None], x - mean, 0)
-    total = jnp.sum(centred * centred) / count
-    finite = jnp.isfinite(total)
     cut = jnp.minimum(jnp.minimum(k, ambient), rows - (1 if centre else 0))
 
-    def by_svd() -> _linalg.Spectrum:
-        return _linalg.svd_spectrum(jnp.where(finite, centred, 0), count, k)
+    def centred() -> Float[Array, "n D"]:
+        if mean is None:
+            return x
+        return x - mean if mask is None else jnp.where(mask[:, None], x - mean, 0)
 
-    def by_krylov() -> _linalg.Spectrum:
-        start = jax.random.key(0) if key is None else key
-        return _linalg.krylov_spectrum(x, mask, mean, count, k, start)
+    def compute(name: str) -> _linalg.Spectrum:
+        if name == "krylov":
+            start = jax.random.key(0) if key is None else key
+            return _linalg.krylov_spectrum(x, mask, mean, count, k, start)
+        if name == "gram":
+            return _linalg.gram_spectrum(centred(), count, k, cut)
+        return _linalg.svd_spectrum(centred(), count, k)
 
-    if route == "svd":
-        spectrum, code = by_svd(), jnp.int32(0)
-    else:
-        fast = by_krylov() if lazily else _linalg.gram_spectrum(centred, count, k, cut, finite)
-        code = jnp.int32(2 if lazily else 1)
-        spectrum = fast
-        if route.startswith("auto"):
-            spectrum = jax.lax.cond(fast.trusted | ~finite, lambda: fast, by_svd)
-            code = jnp.where(fast.trusted | ~finite, code, 0)
-    distrust = Status.NOT_CONVERGED if lazily else Status.ROUTE_UNSAFE
-    status = (
-        _checks.flag(~finite, Status.NON_FINITE)
-        | _checks.flag(finite & ~spectrum.trusted, distrust)
-        | extra
-    )
-    nan = jnp.where(finite, 0.0, jnp.nan).astype(x.dtype)
+    named = route.removeprefix("auto-")
+    spectrum, code = compute(named), jnp.int32(ROUTES.index(named))
+    if named != route:
+        keep = spectrum.trusted | ~spectrum.finite
+        spectrum = jax.lax.cond(keep, lambda first: first, lambda _: compute("svd"), spectrum)
+        code = jnp.where(keep, code, ROUTES.index("svd"))
+    distrust = Status.NOT_CONVERGED if named == "krylov" else Status.ROUTE_UNSAFE
+    status = _checks.flag(spectrum.finite & ~spectrum.trusted, distrust) | extra
+    return _moment(spectrum, count, mean, code, status)
+
+
+def _moment(
+    spectrum: _linalg.Spectrum,
+    count: Float[Array, ""],
+    mean: Float[Array, " D"] | None,
+    route_code: Int[Array, ""],
+    status: Int[Array, ""],
+) -> SecondMoment:
     return SecondMoment(
-        values=spectrum.values + nan,
+        values=spectrum.values,
         basis=spectrum.basis,
         count=count,
-        total=total,
-        next_value=spectrum.next_value + nan,
+        total=spectrum.total,
+        next_value=spectrum.next_value,
         mean=mean,
-        route_code=code,
-        status=status,
+        route_code=route_code,
+        status=status | _checks.flag(~spectrum.finite, Status.NON_FINITE),
     )
 
 
@@ -312,38 +312,15 @@ def _check_covariance(matrix: np.ndarray) -> None:
 
 @partial(jax.jit, static_argnames=("k", "extra"))
 def _from_covariance(matrix: Float[Array, "D D"], *, k: int, extra: int) -> SecondMoment:
-    finite = jnp.all(jnp.isfinite(matrix))
-    values, vectors = _linalg.eigh_descending(jnp.where(finite, matrix, 0))
-    allowed = 100 * _linalg.eps_of(matrix.dtype) * jnp.max(jnp.abs(values))
-    spectrum = _linalg.symmetric_spectrum(values, vectors, k, jnp.int32(k))
-    nan = jnp.where(finite, 0, jnp.nan).astype(matrix.dtype)
-    return SecondMoment(
-        values=spectrum.values + nan,
-        basis=spectrum.basis + nan,
-        count=jnp.zeros((), matrix.dtype),
-        total=jnp.trace(matrix),
-        next_value=spectrum.next_value + nan,
-        mean=None,
-        route_code=jnp.int32(ROUTES.index("covariance")),
-        status=_checks.flag(~finite, Status.NON_FINITE)
-        | _checks.flag(values[-1] < -allowed, Status.INDEFINITE)
-        | extra,
-    )
+    spectrum, least = _linalg.symmetric_spectrum(matrix, k, jnp.int32(k))
+    allowed = 100 * _linalg.eps_of(matrix.dtype) * jnp.max(jnp.abs(spectrum.values))
+    status = _checks.flag(least < -allowed, Status.INDEFINITE) | extra
+    code = jnp.int32(ROUTES.index("covariance"))
+    return _moment(spectrum, jnp.zeros((), matrix.dtype), None, code, status)
 
 
 def _from_stream(state: _stream.Stream, rank: int, *, centre: bool, extra: Status) -> SecondMoment:
     spectrum, lossy = _stream.finish(state, k=rank)
-    finite = jnp.isfinite(state.energy)
-    nan = jnp.where(finite, 0.0, jnp.nan).astype(state.energy.dtype)
-    return SecondMoment(
-        values=spectrum.values + nan,
-        basis=spectrum.basis + nan,
-        count=state.rows,
-        total=state.energy / state.rows,
-        next_value=spectrum.next_value + nan,
-        mean=state.mean if centre else None,
-        route_code=jnp.int32(ROUTES.index("stream")),
-        status=_checks.flag(~finite, Status.NON_FINITE)
-        | _checks.flag(finite & lossy, Status.TRUNCATED)
-        | int(extra),
-    )
+    status = _checks.flag(spectrum.finite & lossy, Status.TRUNCATED) | int(extra)
+    code = jnp.int32(ROUTES.index("stream"))
+    return _moment(spectrum, state.rows, state.mean if centre else None, code, status)

@@ -15,15 +15,13 @@ from fsd_jax.moments import SecondMoment
 from fsd_jax.process import VP
 from fsd_jax.score.linear import LinearScore
 
-METHODS = ("few-shot", "source-as-is", "target-only")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """The choices behind a model; hashable, so that a refit shares its compilation.
 
     Attributes:
-        method: one of `METHODS`.
+        method: ``"few-shot"``, ``"source-as-is"`` or ``"target-only"``.
         constraint: ``"orthonormal"`` or ``"rank"`` (few-shot only).
         mean: ``"target"``, ``"source"`` or None.
         complete: ``"source"`` or ``"none"`` (few-shot only).

@@ -43,12 +43,9 @@ class Minimizer:
 
     def __repr__(self) -> str:
         *batch, ambient, d = self.basis.shape
-        shape = f"batch={tuple(batch)}, " if batch else ""
-        rank = "" if batch or _checks.is_traced(self.rank) else f", rank={int(self.rank)}"
-        return (
-            f"Minimizer({shape}D={ambient}, d={d}{rank}, {self.basis.dtype}, "
-            f"status={_checks.describe(self.status)})"
-        )
+        rank = () if batch or _checks.is_traced(self.rank) else (f"rank={int(self.rank)}",)
+        facts = (f"D={ambient}", f"d={d}", *rank, f"{self.basis.dtype}")
+        return _checks.one_line("Minimizer", batch, *facts, status=self.status)
 
     @property
     def decoder(self) -> Float[Array, "*batch D d"]:
@@ -114,8 +111,8 @@ def rank_minimizer(
     d = _latent_dim(moment, latent_dim)
     dtype = moment.values.dtype
     t, w, bad_time = _checks.times_and_weights(time, times, weights, dtype)
-    lam2, bad_variance = _checks.variances("latent_variance", latent_variance, d, dtype)
-    result = _rank_minimizer(moment, lam2, t, w, bad_time | bad_variance, process)
+    lam2, bad_variance = _checks.scalar_or_variances("latent_variance", latent_variance, d, dtype)
+    result = _rank_minimizer(moment, lam2, t, w, bad_time | bad_variance, process, d=d)
     _checks.settle(result.status, name="the problem", throw=throw)
     return result
 
@@ -149,7 +146,7 @@ def orthonormal_minimizer(
         ValueError: values out of range.
     """
     d = _latent_dim(moment, latent_dim)
-    bad = jnp.int32(0)
+    bad: jax.Array | np.int32 = np.int32(0)
     lam2 = None
     if latent_variance is not None:
         lam2, bad = _checks.variances("latent_variance", latent_variance, d, moment.values.dtype)
@@ -188,8 +185,7 @@ def paper_formula(
     t, w, bad = _checks.times_and_weights(time, None, None, dtype)
     scalar, bad_variance = _checks.positive("latent_variance", latent_variance, dtype, ndim=(0,))
     k = moment.values.shape[-1]
-    lam2 = jnp.broadcast_to(scalar, (k,))
-    result = _rank_minimizer(moment, lam2, t, w, bad | bad_variance, process)
+    result = _rank_minimizer(moment, scalar, t, w, bad | bad_variance, process, d=k)
     _checks.settle(result.status, name="the problem", throw=True)
     return result
 
@@ -197,9 +193,10 @@ def paper_formula(
 def _latent_dim(moment: SecondMoment, latent_dim: int) -> int:
     ambient, k = moment.basis.shape[-2:]
     d = _checks.dimension("latent_dim", latent_dim, high=ambient, top=" = D")
+    if d <= k or _checks.is_traced(moment):
+        return d
     # On the host: inside jit even a concrete array's jnp.any would be traced.
-    kept_all = _checks.is_traced(moment) or not np.any(np.asarray(moment.next_value) > 0)
-    if d > k and not kept_all:
+    if np.any(np.asarray(moment.next_value) > 0):
         raise ValueError(
             f"latent_dim = {d} but the moment kept only {k} eigenpairs of more; build it with "
             f"rank={d} or more, or rank=None"
@@ -235,18 +232,26 @@ def _top(
     return values, basis, rank, status
 
 
-@jax.jit
+@partial(jax.jit, static_argnames=("d",))
 def _rank_minimizer(
     moment: SecondMoment,
-    latent_variance: Float[Array, " d"],
+    latent_variance: Float[Array, "*d"],
     times: Float[Array, " K"],
     weights: Float[Array, " K"],
     bad: Int[Array, ""],
     process: VP,
+    *,
+    d: int,
 ) -> Minimizer:
-    c, basis, rank, status = _top(moment, latent_variance.shape[0])
+    c, basis, rank, status = _top(moment, d)
+    one_variance = latent_variance.ndim == 0
+    latent_variance = jnp.broadcast_to(latent_variance, d)
     form = QuadraticForm.integrate(latent_variance, times, weights, process)
     a, e = jnp.diagonal(form.a), jnp.diagonal(form.e)
+    if one_variance:
+        # Nothing to pair, and the basis is passed on without a copy.
+        gains = _gains(form, a, e, c, bad)
+        return Minimizer(basis=basis, gains=gains, rank=rank, status=status | bad)
     isotropic = jnp.all(latent_variance == latent_variance[0])
     by_size = _ranks(latent_variance)
     if times.shape[0] == 1:
@@ -259,9 +264,19 @@ def _rank_minimizer(
         column_to_pair = jax.lax.cond(isotropic, lambda: by_size, lambda: _assign(cost))
         ambiguous = _checks.flag(~isotropic, Status.STATIONARY)
     c, basis = c[column_to_pair], basis[:, column_to_pair]
-    gains = form.b * c / (a * c + e)
-    gains = jnp.where(bad > 0, jnp.nan, gains)
+    gains = _gains(form, a, e, c, bad)
     return Minimizer(basis=basis, gains=gains, rank=rank, status=status | ambiguous | bad)
+
+
+def _gains(
+    form: QuadraticForm,
+    a: Float[Array, " d"],
+    e: Float[Array, " d"],
+    c: Float[Array, " d"],
+    bad: Int[Array, ""],
+) -> Float[Array, " d"]:
+    """R2's gains, NaN where an argument was out of range."""
+    return jnp.where(bad > 0, jnp.nan, form.b * c / (a * c + e))
 
 
 def _ranks(latent_variance: Float[Array, " d"]) -> Int[Array, " d"]:

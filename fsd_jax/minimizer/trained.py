@@ -40,11 +40,9 @@ class Trained:
 
     def __repr__(self) -> str:
         *batch, ambient, d = self.decoder.shape
-        shape = f"batch={tuple(batch)}, " if batch else ""
-        return (
-            f"Trained({shape}D={ambient}, d={d}, steps={self.losses.shape[-1] - 1}, "
-            f"{self.decoder.dtype}, status={_checks.describe(self.status)})"
-        )
+        steps = f"steps={self.losses.shape[-1] - 1}"
+        facts = (f"D={ambient}", f"d={d}", steps, f"{self.decoder.dtype}")
+        return _checks.one_line("Trained", batch, *facts, status=self.status)
 
 
 def train(

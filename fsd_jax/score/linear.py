@@ -111,8 +111,8 @@ class LinearScore:
         return cls(
             basis=basis,
             mixing=mixing,
-            latent_variance=lam2,
-            residual_variance=tau2,
+            latent_variance=jnp.asarray(lam2),
+            residual_variance=jnp.asarray(tau2),
             mean=centre,
             process=process,
         )
