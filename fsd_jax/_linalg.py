@@ -137,7 +137,13 @@ def symmetric_spectrum(
     values, vectors = eigh_descending(jnp.where(finite, matrix, 0))
     cutoff = 4 * eps_of(values.dtype) * values.shape[0] ** 0.5 * values[0]
     spectrum = _leading(values, vectors, k, cutoff, jnp.where(finite, total, jnp.nan))
-    return spectrum._replace(trusted=squared_is_safe(values, cut)), values[-1]
+    # Some LAPACK builds leave errors of many eps in the values of a large matrix; its eigenvectors'
+    # Rayleigh quotients are ten times closer, at the cost of one thin product.
+    image = matmul(matrix, spectrum.basis)
+    size = jnp.sum(spectrum.basis**2, axis=0)
+    polished = jnp.sum(spectrum.basis * image, axis=0) / jnp.where(size > 0, size, 1)
+    kept = jnp.where(spectrum.values > 0, polished, spectrum.values)
+    return spectrum._replace(values=kept, trusted=squared_is_safe(values, cut)), values[-1]
 
 
 def gram_spectrum(
