@@ -17,11 +17,13 @@ from benchmarks.records import Record, record
 
 SUMMARY = "closed form against multi-start L-BFGS in float64: loss gap, projector distance"
 TIMES = (0.05, 0.5, 2.0)
-TARGET_GAP = 1e-11
+TARGET_GAP = 1e-10
 RESTARTS = 2
 CHUNK = 150
 MOST_STEPS = 3600
 PROMISED_GAP = 1e-9
+IMAGE_DIMS = {"digits": 16, "fashion-boots": 24}
+"""As in the simulated problems of the same D, so that they share compilations."""
 
 
 def run(context: Context) -> Iterator[Record]:
@@ -49,12 +51,12 @@ def run(context: Context) -> Iterator[Record]:
             continue
         if context.size == "quick" and task.name != "digits":
             continue
-        flat = task.target.reshape(len(task.target), -1)
+        flat, d = task.target.reshape(len(task.target), -1), IMAGE_DIMS[task.name]
         for n in context.pick((10,), (10,), (10, 100, 500)):
             context.tell(f"agreement {task.name} n_ta={n}")
             x = jnp.asarray(flat[None, : min(n, len(flat))], jnp.float64)
-            variance = float(jnp.mean(fsd.SecondMoment.from_samples(x[0]).values[:16]))
-            yield from _solve(x, 16, variance, task.name, [{}])
+            variance = float(jnp.mean(fsd.SecondMoment.from_samples(x[0]).values[:d]))
+            yield from _solve(x, d, variance, task.name, [{}])
 
 
 def _grid(context: Context) -> list[tuple[int, int, int]]:
@@ -75,11 +77,11 @@ def _closed(moment: fsd.SecondMoment, t: Array, w: Array, variance: float, d: in
 
 @jax.jit
 def _improve(
-    moments: fsd.SecondMoment, times: Array, weights: Array, variance: Array, starts: Array
+    moment: fsd.SecondMoment, times: Array, weights: Array, variance: Array, starts: Array
 ) -> fsd.Trained:
-    """One chunk of L-BFGS for every (sample set, objective, restart)."""
+    """One chunk of L-BFGS for every (objective, restart); sample sets share the compilation."""
 
-    def one(moment: fsd.SecondMoment, t: Array, w: Array, start: Array) -> fsd.Trained:
+    def one(t: Array, w: Array, start: Array) -> fsd.Trained:
         return fsd.train(
             jax.random.key(0),
             moment,
@@ -91,9 +93,8 @@ def _improve(
             initial=start,
         )
 
-    restarts = jax.vmap(one, in_axes=(None, None, None, 0))
-    objectives = jax.vmap(restarts, in_axes=(None, 0, 0, 0))
-    return jax.vmap(objectives, in_axes=(0, None, None, 0))(moments, times, weights, starts)
+    restarts = jax.vmap(one, in_axes=(None, None, 0))
+    return jax.vmap(restarts)(times, weights, starts)
 
 
 def _moments(x: Array) -> fsd.SecondMoment:
@@ -120,39 +121,44 @@ def _solve(
     over_times = jax.vmap(partial(_closed, variance=variance, d=d), in_axes=(None, 0, 0))
     best = jax.vmap(over_times, in_axes=(0, None, None))(moments, times, weights)
     sets, n, ambient = x.shape
-    shape = (sets, len(times), RESTARTS, ambient, d)
-    decoder = jax.random.normal(jax.random.key(7), shape, x.dtype) / ambient**0.5
+    shape = (len(times), RESTARTS, ambient, d)
+    start = jax.random.normal(jax.random.key(7), shape, x.dtype) / ambient**0.5
+    for i in range(sets):
+        moment = jax.tree.map(lambda leaf, i=i: leaf[i], moments)
+        found, gaps, steps = _race(moment, times, weights, jnp.asarray(variance), start)
+        distance = jax.vmap(_projector_distance)(best.decoder[i], found)
+        for j in range(len(times)):
+            where = {
+                "n_ta": n,
+                "d": d,
+                "D": ambient,
+                "t": TIMES[j] if j < len(TIMES) else None,
+                "objective": "one t" if j < len(TIMES) else "integrated",
+                "steps": steps,
+                "closed_form": fsd.describe(best.status[i, j]),
+                "status": "ok" if gaps[j] <= PROMISED_GAP else "not_converged",
+                **extra[i],
+            }
+            for metric, value, unit in (
+                ("loss_gap", gaps[j], "relative"),
+                ("projector_distance", distance[j], "Frobenius"),
+            ):
+                yield record("agreement", name, "lbfgs", metric, float(value), unit=unit, **where)
+
+
+def _race(
+    moment: fsd.SecondMoment, times: Array, weights: Array, variance: Array, decoder: Array
+) -> tuple[Array, np.ndarray, int]:
+    """The best restart's decoder and gap for each objective, and the steps that were needed."""
     steps = 0
     while True:
-        outcome = _improve(moments, times, weights, jnp.asarray(variance), decoder)
+        outcome = _improve(moment, times, weights, variance, decoder)
         decoder, steps = outcome.decoder, steps + CHUNK
-        gaps = np.asarray(jnp.min(outcome.gap, axis=2))
+        gaps = np.asarray(jnp.min(outcome.gap, axis=1))
         if np.all(gaps <= TARGET_GAP) or steps >= MOST_STEPS:
             break
-    winner = jnp.argmin(outcome.gap, axis=2)
-    chosen = jnp.take_along_axis(decoder, winner[:, :, None, None, None], axis=2)[:, :, 0]
-    distance = jax.vmap(jax.vmap(_projector_distance))(best.decoder, chosen)
-    for i, j in itertools.product(range(sets), range(len(times))):
-        one = j < len(TIMES)
-        where = {
-            "n_ta": n,
-            "d": d,
-            "D": ambient,
-            "t": TIMES[j] if one else None,
-            "objective": "one t" if one else "integrated",
-            "steps": steps,
-            "closed_form": fsd.describe(best.status[i, j]),
-            **extra[i],
-        }
-        reached = "ok" if gaps[i, j] <= PROMISED_GAP else "not_converged"
-        gap, moved = float(gaps[i, j]), float(distance[i, j])
-        yield record(
-            "agreement", name, "lbfgs", "loss_gap", gap, unit="relative", status=reached, **where
-        )
-        yield record(
-            "agreement", name, "lbfgs", "projector_distance", moved, unit="Frobenius",
-            status=reached, **where,
-        )  # fmt: skip
+    winner = jnp.argmin(outcome.gap, axis=1)
+    return decoder[jnp.arange(len(winner)), winner], gaps, steps
 
 
 def _projector_distance(a: Array, b: Array) -> Array:

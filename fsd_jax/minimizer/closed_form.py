@@ -112,9 +112,10 @@ def rank_minimizer(
     dtype = moment.values.dtype
     t, w, bad_time = _checks.times_and_weights(time, times, weights, dtype)
     lam2, bad_variance = _checks.scalar_or_variances("latent_variance", latent_variance, d, dtype)
-    result = _rank_minimizer(moment, lam2, t, w, bad_time | bad_variance, process, d=d)
-    _checks.settle(result.status, name="the problem", throw=throw)
-    return result
+    # Concrete arguments have passed their checks, so the moment's status, which is on the host
+    # already, is all that is left: no wait for the result.
+    _checks.settle(moment.status, name="moment", throw=throw)
+    return _rank_minimizer(moment, lam2, t, w, bad_time | bad_variance, process, d=d)
 
 
 def orthonormal_minimizer(
@@ -150,9 +151,8 @@ def orthonormal_minimizer(
     lam2 = None
     if latent_variance is not None:
         lam2, bad = _checks.variances("latent_variance", latent_variance, d, moment.values.dtype)
-    result = _orthonormal_minimizer(moment, lam2, bad, d=d)
-    _checks.settle(result.status, name="the problem", throw=throw)
-    return result
+    _checks.settle(moment.status, name="moment", throw=throw)
+    return _orthonormal_minimizer(moment, lam2, bad, d=d)
 
 
 def paper_formula(
@@ -185,9 +185,8 @@ def paper_formula(
     t, w, bad = _checks.times_and_weights(time, None, None, dtype)
     scalar, bad_variance = _checks.positive("latent_variance", latent_variance, dtype, ndim=(0,))
     k = moment.values.shape[-1]
-    result = _rank_minimizer(moment, scalar, t, w, bad | bad_variance, process, d=k)
-    _checks.settle(result.status, name="the problem", throw=True)
-    return result
+    _checks.settle(moment.status, name="moment", throw=True)
+    return _rank_minimizer(moment, scalar, t, w, bad | bad_variance, process, d=k)
 
 
 def _latent_dim(moment: SecondMoment, latent_dim: int) -> int:
