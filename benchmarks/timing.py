@@ -60,8 +60,7 @@ def interleave(
     taken: dict[str, list[float]] = {name: [] for name in methods}
     for name, method in methods.items():
         first[name], results[name] = _once(method)
-        # A first call this long holds no compilation that would matter.
-        warm = first_warm[name] = first[name] if first[name] > 2 * slow else _once(method)[0]
+        warm = first_warm[name] = _once(method)[0]
         if warm > slow:
             taken[name].append(warm)
     start = time.perf_counter()

@@ -2,6 +2,7 @@
 
 import enum
 import logging
+import math
 import operator
 from collections.abc import Sequence
 from typing import Any
@@ -232,6 +233,11 @@ def positive(
         ValueError: concrete values out of range, or wrong axes.
     """
     array: Numbers
+    if type(value) is float and 0 < value < math.inf and 0 in ndim:
+        # The common case, without the array operations that the general one needs.
+        array = np.asarray(value, dtype)
+        if 0 < array < math.inf:
+            return array, np.int32(0)
     if is_traced(value):
         array = jnp.asarray(value, dtype)
     else:

@@ -10,7 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from fsd_jax import _checks, _linalg, _stream
+from fsd_jax import _checks, _krylov, _linalg, _stream
 from fsd_jax._checks import Status
 
 ROUTES = ("svd", "gram", "krylov", "covariance", "stream")
@@ -263,7 +263,7 @@ def _from_samples(
     def compute(name: str) -> _linalg.Spectrum:
         if name == "krylov":
             start = jax.random.key(0) if key is None else key
-            return _linalg.krylov_spectrum(x, mask, mean, count, k, start)
+            return _krylov.krylov_spectrum(x, mask, mean, count, k, start)
         if name == "gram":
             return _linalg.gram_spectrum(centred(), count, k, cut)
         return _linalg.svd_spectrum(centred(), count, k)

@@ -25,6 +25,7 @@ ROOMS = [
     "_checks",
     "_files",
     "_linalg",
+    "_krylov",
     "_stream",
     "process",
     "latent",

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from fsd_jax import _linalg
+from fsd_jax import _krylov, _linalg
 from tests import reference
 
 pytestmark = pytest.mark.oldest
@@ -102,4 +102,4 @@ def test_squared_is_safe_looks_at_the_gap_of_the_cut(values, cut, safe):
 
 def test_krylov_refuses_data_that_are_too_small():
     with pytest.raises(ValueError, match="krylov"):
-        _linalg.krylov_spectrum(_data(4, 9), None, None, jnp.float32(4), 4, jax.random.key(0))
+        _krylov.krylov_spectrum(_data(4, 9), None, None, jnp.float32(4), 4, jax.random.key(0))

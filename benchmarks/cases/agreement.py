@@ -1,7 +1,8 @@
 """Is the closed form the minimum? An independent optimiser on the same loss finds the same."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -12,7 +13,7 @@ from jax import Array
 
 import fsd_jax as fsd
 from benchmarks import data
-from benchmarks.context import Context
+from benchmarks.context import Context, side_by_side
 from benchmarks.records import Record, record
 
 SUMMARY = "closed form against multi-start L-BFGS in float64: loss gap, projector distance"
@@ -26,37 +27,59 @@ IMAGE_DIMS = {"digits": 16, "fashion-boots": 24}
 """As in the simulated problems of the same D, so that they share compilations."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """Sample sets of one shape, float64 ``(sets, n, D)``, and the parameters of each set."""
+
+    name: str
+    x: Array
+    d: int
+    variance: float
+    extra: list[dict[str, Any]]
+
+
 def run(context: Context) -> Iterator[Record]:
     """Yield the relative loss gap and projector distance of every problem."""
-    for ambient, d, n in _grid(context):
-        context.tell(f"agreement D={ambient} d={d} n_ta={n}")
-        samples, taus = [], (0.0, 0.2)
-        for tau in taus:
-            problem = fsd.LinearProblem.random(
-                jax.random.key(context.seed),
-                ambient_dim=ambient,
-                latent_dim=d,
-                latent_variance=1.0,
-                residual_variance=tau**2,
-            )
-            samples.append(problem.sample_target(jax.random.key(context.seed + 1), n))
-        extra = [{"tau": tau} for tau in taus]
-        yield from _solve(jnp.stack(samples), d, 1.0, "simulated", extra)
+    yield from side_by_side(lambda make: _solve(make()), list(_cells(context)))
+    if data.fashion_boots() is None:
+        yield record(
+            "agreement", "fashion-boots", "lbfgs", "loss_gap", None,
+            status="skipped: data set not installed",
+        )  # fmt: skip
+
+
+def _cells(context: Context) -> Iterator[Callable[[], Cell]]:
+    for shape in _grid(context):
+        yield partial(_simulated, context, *shape)
     for task in (data.digits(), data.fashion_boots()):
-        if task is None:
-            yield record(
-                "agreement", "fashion-boots", "lbfgs", "loss_gap", None,
-                status="skipped: data set not installed",
-            )  # fmt: skip
+        if task is None or (context.size == "quick" and task.name != "digits"):
             continue
-        if context.size == "quick" and task.name != "digits":
-            continue
-        flat, d = task.target.reshape(len(task.target), -1), IMAGE_DIMS[task.name]
         for n in context.pick((10,), (10,), (10, 100, 500)):
-            context.tell(f"agreement {task.name} n_ta={n}")
-            x = jnp.asarray(flat[None, : min(n, len(flat))], jnp.float64)
-            variance = float(jnp.mean(fsd.SecondMoment.from_samples(x[0]).values[:d]))
-            yield from _solve(x, d, variance, task.name, [{}])
+            yield partial(_images, context, task, n)
+
+
+def _simulated(context: Context, ambient: int, d: int, n: int) -> Cell:
+    context.tell(f"agreement D={ambient} d={d} n_ta={n}")
+    samples, taus = [], (0.0, 0.2)
+    for tau in taus:
+        problem = fsd.LinearProblem.random(
+            jax.random.key(context.seed),
+            ambient_dim=ambient,
+            latent_dim=d,
+            latent_variance=1.0,
+            residual_variance=tau**2,
+        )
+        samples.append(problem.sample_target(jax.random.key(context.seed + 1), n))
+    extra = [{"tau": tau} for tau in taus]
+    return Cell(name="simulated", x=jnp.stack(samples), d=d, variance=1.0, extra=extra)
+
+
+def _images(context: Context, task: data.Task, n: int) -> Cell:
+    context.tell(f"agreement {task.name} n_ta={n}")
+    flat, d = task.target.reshape(len(task.target), -1), IMAGE_DIMS[task.name]
+    x = jnp.asarray(flat[None, : min(n, len(flat))], jnp.float64)
+    variance = float(jnp.mean(fsd.SecondMoment.from_samples(x[0]).values[:d]))
+    return Cell(name=task.name, x=x, d=d, variance=variance, extra=[{}])
 
 
 def _grid(context: Context) -> list[tuple[int, int, int]]:
@@ -107,10 +130,9 @@ def _moments(x: Array) -> fsd.SecondMoment:
     return jax.vmap(build)(padded)
 
 
-def _solve(
-    x: Array, d: int, variance: float, name: str, extra: list[dict[str, Any]]
-) -> Iterator[Record]:
-    """All objectives on all sample sets ``(sets, n, D)`` in one batch of optimisers."""
+def _solve(cell: Cell) -> Iterator[Record]:
+    """All objectives on all sample sets in one batch of optimisers."""
+    x, d, variance, extra = cell.x, cell.d, cell.variance, cell.extra
     nodes, quadrature = fsd.VP().quadrature()
     # A single time is written with the quadrature's length and one non-zero weight, so that the
     # optimiser compiles once for all objectives.
@@ -143,7 +165,9 @@ def _solve(
                 ("loss_gap", gaps[j], "relative"),
                 ("projector_distance", distance[j], "Frobenius"),
             ):
-                yield record("agreement", name, "lbfgs", metric, float(value), unit=unit, **where)
+                yield record(
+                    "agreement", cell.name, "lbfgs", metric, float(value), unit=unit, **where
+                )
 
 
 def _race(

@@ -1,13 +1,14 @@
 """What does it do for ten images? Held-out loss of every estimator on real targets."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import jax
 import numpy as np
 
 import fsd_jax as fsd
 from benchmarks import data
-from benchmarks.context import Context
+from benchmarks.context import Context, side_by_side
 from benchmarks.records import Record, record
 
 SUMMARY = "few-shot, source as is and target only on 5 to 100 real images, with a picture"
@@ -18,26 +19,29 @@ SHOWN = 10
 
 def run(context: Context) -> Iterator[Record]:
     """Yield the held-out loss of every estimator for every number of target images."""
-    for task in (data.digits(), data.fashion_boots()):
-        if task is None:
-            yield record("ten-images", "fashion-boots", "all", "heldout_loss", None,
-                         status="skipped: data set not installed")  # fmt: skip
-            continue
-        pretrained = fsd.pretrain(task.source, latent_dim=LATENT_DIM)
-        rng = np.random.default_rng(context.seed)
-        # Each draw splits anew, so that the error bars hold the choice of held-out images too.
-        held = min(len(task.target) - max(SIZES), context.pick(78, 500, 2000))
-        draws = context.pick(5, 20, 20)
-        for n in context.pick((5, 10), SIZES, SIZES):
-            context.tell(f"ten-images {task.name} n_ta={n}")
-            losses: dict[str, list[float]] = {}
-            for _ in range(draws):
-                order = rng.permutation(len(task.target))
-                shots, rest = task.target[order[:n]], task.target[order[n : n + held]]
-                for name, model in _estimators(pretrained, shots).items():
-                    losses.setdefault(name, []).append(float(model.loss(rest)))
-            yield from _summaries(task, losses, n, held, draws)
-        _pictures(context, task, pretrained, task.target[rng.permutation(len(task.target))[:SHOWN]])
+    tasks = [task for task in (data.digits(), data.fashion_boots()) if task is not None]
+    yield from side_by_side(partial(_compare, context), tasks)
+    if data.fashion_boots() is None:
+        yield record("ten-images", "fashion-boots", "all", "heldout_loss", None,
+                     status="skipped: data set not installed")  # fmt: skip
+
+
+def _compare(context: Context, task: data.Task) -> Iterator[Record]:
+    pretrained = fsd.pretrain(task.source, latent_dim=LATENT_DIM)
+    rng = np.random.default_rng(context.seed)
+    # Each draw splits anew, so that the error bars hold the choice of held-out images too.
+    held = min(len(task.target) - max(SIZES), context.pick(78, 500, 2000))
+    draws = context.pick(5, 20, 20)
+    for n in context.pick((5, 10), SIZES, SIZES):
+        context.tell(f"ten-images {task.name} n_ta={n}")
+        losses: dict[str, list[float]] = {}
+        for _ in range(draws):
+            order = rng.permutation(len(task.target))
+            shots, rest = task.target[order[:n]], task.target[order[n : n + held]]
+            for name, model in _estimators(pretrained, shots).items():
+                losses.setdefault(name, []).append(float(model.loss(rest)))
+        yield from _summaries(task, losses, n, held, draws)
+    _pictures(context, task, pretrained, task.target[rng.permutation(len(task.target))[:SHOWN]])
 
 
 def _estimators(pretrained: fsd.PretrainedModel, shots: np.ndarray) -> dict[str, fsd.FewShotModel]:

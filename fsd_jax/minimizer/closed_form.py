@@ -6,6 +6,7 @@ gains differ. Proofs are in docs/equations.md.
 
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -115,7 +116,8 @@ def rank_minimizer(
     # Concrete arguments have passed their checks, so the moment's status, which is on the host
     # already, is all that is left: no wait for the result.
     _checks.settle(moment.status, name="moment", throw=throw)
-    return _rank_minimizer(moment, lam2, t, w, bad_time | bad_variance, process, d=d)
+    found = _rank_solution(moment, lam2, t, w, bad_time | bad_variance, process, d=d)
+    return _minimizer(moment, d, found)
 
 
 def orthonormal_minimizer(
@@ -152,7 +154,7 @@ def orthonormal_minimizer(
     if latent_variance is not None:
         lam2, bad = _checks.variances("latent_variance", latent_variance, d, moment.values.dtype)
     _checks.settle(moment.status, name="moment", throw=throw)
-    return _orthonormal_minimizer(moment, lam2, bad, d=d)
+    return _minimizer(moment, d, _orthonormal_solution(moment, lam2, bad, d=d))
 
 
 def paper_formula(
@@ -186,7 +188,8 @@ def paper_formula(
     scalar, bad_variance = _checks.positive("latent_variance", latent_variance, dtype, ndim=(0,))
     k = moment.values.shape[-1]
     _checks.settle(moment.status, name="moment", throw=True)
-    return _rank_minimizer(moment, scalar, t, w, bad | bad_variance, process, d=k)
+    found = _rank_solution(moment, scalar, t, w, bad | bad_variance, process, d=k)
+    return _minimizer(moment, k, found)
 
 
 def _latent_dim(moment: SecondMoment, latent_dim: int) -> int:
@@ -203,14 +206,39 @@ def _latent_dim(moment: SecondMoment, latent_dim: int) -> int:
     return d
 
 
-def _top(
-    moment: SecondMoment, d: int
-) -> tuple[Float[Array, " d"], Float[Array, "D d"], Int[Array, ""], Int[Array, ""]]:
-    """The d leading eigenpairs (zero-padded), their number and what the cut at d says."""
+class _Solution(NamedTuple):
+    """What the eigenvalues decide; `order` says which eigenvector column k takes, None for k."""
+
+    gains: Float[Array, " d"]
+    order: Int[Array, " d"] | None
+    rank: Int[Array, ""]
+    status: Int[Array, ""]
+
+
+def _minimizer(moment: SecondMoment, d: int, found: _Solution) -> Minimizer:
+    """The solution with its eigenvectors; where all are kept in order, without a copy."""
+    basis = moment.basis
+    if basis.shape[-1] != d or found.order is not None:
+        basis = _columns(basis, found.order, d=d)
+    return Minimizer(basis=basis, gains=found.gains, rank=found.rank, status=found.status)
+
+
+@partial(jax.jit, static_argnames=("d",))
+def _columns(
+    basis: Float[Array, "*batch D k"], order: Int[Array, "*batch d"] | None, *, d: int
+) -> Float[Array, "*batch D d"]:
+    """The first d columns, zero where there are none, in the given order."""
+    kept = basis[..., :d]
+    short = [(0, 0)] * (basis.ndim - 1) + [(0, max(d - basis.shape[-1], 0))]
+    kept = jnp.pad(kept, short)
+    return kept if order is None else jnp.take_along_axis(kept, order[..., None, :], axis=-1)
+
+
+def _top(moment: SecondMoment, d: int) -> tuple[Float[Array, " d"], Int[Array, ""], Int[Array, ""]]:
+    """The d leading eigenvalues (zero-padded), their number and what the cut at d says."""
     k = moment.values.shape[0]
     short = max(d - k, 0)
     values = jnp.pad(moment.values[:d], (0, short))
-    basis = jnp.pad(moment.basis[:, :d], ((0, 0), (0, short)))
     if k > d:
         following = moment.values[d]
     else:
@@ -228,11 +256,11 @@ def _top(
         | _checks.flag(no_gap, Status.NO_GAP)
         | _checks.flag(unsafe, Status.ROUTE_UNSAFE)
     )
-    return values, basis, rank, status
+    return values, rank, status
 
 
 @partial(jax.jit, static_argnames=("d",))
-def _rank_minimizer(
+def _rank_solution(
     moment: SecondMoment,
     latent_variance: Float[Array, "*d"],
     times: Float[Array, " K"],
@@ -241,16 +269,14 @@ def _rank_minimizer(
     process: VP,
     *,
     d: int,
-) -> Minimizer:
-    c, basis, rank, status = _top(moment, d)
+) -> _Solution:
+    c, rank, status = _top(moment, d)
     one_variance = latent_variance.ndim == 0
     latent_variance = jnp.broadcast_to(latent_variance, d)
     form = QuadraticForm.integrate(latent_variance, times, weights, process)
     a, e = jnp.diagonal(form.a), jnp.diagonal(form.e)
     if one_variance:
-        # Nothing to pair, and the basis is passed on without a copy.
-        gains = _gains(form, a, e, c, bad)
-        return Minimizer(basis=basis, gains=gains, rank=rank, status=status | bad)
+        return _Solution(_gains(form, a, e, c, bad), None, rank, status | bad)
     isotropic = jnp.all(latent_variance == latent_variance[0])
     by_size = _ranks(latent_variance)
     if times.shape[0] == 1:
@@ -262,9 +288,8 @@ def _rank_minimizer(
         cost = jnp.where(jnp.isfinite(cost), cost, 0.0)
         column_to_pair = jax.lax.cond(isotropic, lambda: by_size, lambda: _assign(cost))
         ambiguous = _checks.flag(~isotropic, Status.STATIONARY)
-    c, basis = c[column_to_pair], basis[:, column_to_pair]
-    gains = _gains(form, a, e, c, bad)
-    return Minimizer(basis=basis, gains=gains, rank=rank, status=status | ambiguous | bad)
+    gains = _gains(form, a, e, c[column_to_pair], bad)
+    return _Solution(gains, column_to_pair, rank, status | ambiguous | bad)
 
 
 def _gains(
@@ -290,17 +315,18 @@ def _assign(cost: Float[Array, "d d"]) -> Int[Array, " d"]:
 
 
 @partial(jax.jit, static_argnames=("d",))
-def _orthonormal_minimizer(
+def _orthonormal_solution(
     moment: SecondMoment,
     latent_variance: Float[Array, " d"] | None,
     bad: Int[Array, ""],
     *,
     d: int,
-) -> Minimizer:
-    values, basis, rank, status = _top(moment, d)
+) -> _Solution:
+    values, rank, status = _top(moment, d)
     gains = jnp.where(values > 0, jnp.ones_like(values), 0)
     gains = jnp.where(jnp.isnan(values) | (bad > 0), jnp.nan, gains)
+    order = None
     if latent_variance is not None:
         order = _ranks(latent_variance)
-        basis, gains = basis[:, order], gains[order]
-    return Minimizer(basis=basis, gains=gains, rank=rank, status=status | bad)
+        gains = gains[order]
+    return _Solution(gains, order, rank, status | bad)
