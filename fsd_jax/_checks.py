@@ -214,6 +214,21 @@ def samples(
     return x if x.ndim == 2 else x.reshape(x.shape[0], -1), status
 
 
+def row_mask(name: str, mask: Any, n: int, *, rows: int) -> jax.Array:
+    """``(n,)`` booleans that keep at least `rows` rows."""
+    array = jnp.asarray(mask)
+    if array.shape != (n,) or array.dtype != jnp.bool_:
+        raise ValueError(
+            f"{name} must be {n} booleans, one for each row, got shape {tuple(array.shape)} "
+            f"and dtype {array.dtype}"
+        )
+    if not is_traced(array) and np.sum(np.asarray(array)) < rows:
+        raise ValueError(
+            f"{name} leaves {int(np.sum(np.asarray(array)))} rows and at least {rows} are needed"
+        )
+    return array
+
+
 def positive(
     name: str, value: Any, dtype: Any, *, ndim: Sequence[int] = (0, 1), zero: bool = False
 ) -> tuple[Numbers, jax.Array | np.int32]:

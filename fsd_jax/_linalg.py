@@ -62,6 +62,18 @@ def eigh_descending(a: Float[Array, "k k"]) -> tuple[Float[Array, " k"], Float[A
     return values[::-1], vectors[:, ::-1]
 
 
+def eigenvalues(a: Float[Array, "k k"]) -> Float[Array, " k"]:
+    """Eigenvalues of a symmetric matrix, smallest first."""
+    return jnp.linalg.eigvalsh(a)
+
+
+def complement(a: Float[Array, "k m"]) -> Float[Array, "k j"]:
+    """Orthonormal basis of what is orthogonal to the columns of `a`, for concrete small arrays."""
+    values, vectors = eigh_descending(matmul(a, a.T))
+    rank = int(jnp.sum(values > 1e3 * eps_of(a.dtype) * values[0]))
+    return vectors[:, rank:]
+
+
 def orthonormal_columns(a: Float[Array, "D k"]) -> Float[Array, "D m"]:
     """An orthonormal basis (``m = min(D, k)``) whose span holds that of `a`."""
     return jnp.linalg.qr(a)[0]
@@ -70,6 +82,26 @@ def orthonormal_columns(a: Float[Array, "D k"]) -> Float[Array, "D m"]:
 def qr(a: Float[Array, "D k"]) -> tuple[Float[Array, "D k"], Float[Array, "k k"]]:
     """Thin QR factorisation."""
     return jnp.linalg.qr(a)
+
+
+def polar_factor(a: Float[Array, "D k"]) -> Float[Array, "D k"]:
+    """The nearest matrix with orthonormal columns, ``a (a'a)^(-1/2)``, for a of full rank.
+
+    By Newton and Schulz's coupled iteration, which holds nothing but products: unlike a route
+    through eigenvectors it may be differentiated where singular values coincide, which is where an
+    orthonormal `a` is. Full accuracy needs a condition number below about 100.
+    """
+    gram = matmul(a.T, a)
+    size = jnp.max(jnp.sum(jnp.abs(gram), axis=1))
+    eye = jnp.eye(a.shape[1], dtype=a.dtype)
+
+    def step(pair: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], None]:
+        root, inverse = pair
+        factor = 1.5 * eye - 0.5 * matmul(inverse, root)
+        return (matmul(root, factor), matmul(factor, inverse)), None
+
+    (_, inverse), _ = jax.lax.scan(step, (gram / size, eye), length=16)
+    return matmul(a, inverse) / jnp.sqrt(size)
 
 
 def left_singular(a: Float[Array, "D k"]) -> tuple[Float[Array, "D m"], Float[Array, " m"]]:

@@ -116,7 +116,7 @@ class SecondMoment:
         if rank is not None:
             rank = _checks.dimension("rank", rank, high=side, top=" = min(n, D)")
         if mask is not None:
-            mask = _checked_mask(mask, x.shape[0], rows=2 if centre else 1)
+            mask = _checks.row_mask("mask", mask, x.shape[0], rows=2 if centre else 1)
         if route == "auto":
             route = "auto-krylov" if _krylov_pays(x.shape, rank) else "auto-gram"
         moment = _from_samples(
@@ -205,20 +205,6 @@ class SecondMoment:
         moment = _from_stream(state, rank, centre=bool(centre), extra=extra)
         _checks.settle(moment.status, name="batches", throw=throw)
         return moment
-
-
-def _checked_mask(mask: ArrayLike, n: int, *, rows: int) -> Bool[Array, " n"]:
-    array = jnp.asarray(mask)
-    if array.shape != (n,) or array.dtype != jnp.bool_:
-        raise ValueError(
-            f"mask must be {n} booleans, one for each row, got shape {tuple(array.shape)} "
-            f"and dtype {array.dtype}"
-        )
-    if not _checks.is_traced(array) and np.sum(np.asarray(array)) < rows:
-        raise ValueError(
-            f"mask leaves {int(np.sum(np.asarray(array)))} rows and at least {rows} are needed"
-        )
-    return array
 
 
 def _krylov_pays(shape: tuple[int, ...], rank: int | None) -> bool:

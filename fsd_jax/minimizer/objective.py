@@ -58,22 +58,40 @@ class QuadraticForm:
         """Sum the loss's coefficients over times (R2's ``a``, ``e``, ``b``, for each pair)."""
         signal = process.signal_variance(times)
         noise = process.noise_variance(times)
-        # g = m^2 h with h = l/(m^2 l + s2) bounded: what is left of every term is w m^4/s2^2.
-        log_weight = jnp.log(weights) - 2 * process.integrated_rate(times) - 2 * jnp.log(noise)
-        log_scale = jnp.max(log_weight)
-        w = jnp.exp(log_weight - log_scale)
-        h = latent_variance / (signal[:, None] * latent_variance + noise[:, None])
+        w, scale = relative_weights(times, weights, process)
+        h = relative_gains(latent_variance, times, process)
         return cls(
             a=_linalg.einsum("t,ti,tj->ij", w * signal, h, h),
             e=_linalg.einsum("t,ti,tj->ij", w * noise, h, h),
             b=_linalg.einsum("t,ti->i", w, h),
-            scale=jnp.exp(log_scale),
+            scale=scale,
             constant=jnp.sum(weights * signal / noise**2),
         )
 
     def variable(self, B: Float[Array, "d d"], M: Float[Array, "d d"]) -> Float[Array, ""]:
         """The part of the loss that depends on the decoder, divided by `scale`."""
         return jnp.sum((self.a * B + self.e * M) * M) - 2 * jnp.sum(self.b * jnp.diagonal(B))
+
+
+def relative_weights(
+    times: Float[Array, " K"], weights: Float[Array, " K"], process: VP
+) -> tuple[Float[Array, " K"], Float[Array, ""]]:
+    """``w m^4/s2^2`` divided by its largest value, and that value."""
+    log_weight = (
+        jnp.log(weights)
+        - 2 * process.integrated_rate(times)
+        - 2 * jnp.log(process.noise_variance(times))
+    )
+    log_scale = jnp.max(log_weight)
+    return jnp.exp(log_weight - log_scale), jnp.exp(log_scale)
+
+
+def relative_gains(
+    latent_variance: Float[Array, " d"], times: Float[Array, " K"], process: VP
+) -> Float[Array, "K d"]:
+    """``h = g/m^2 = l/(m^2 l + s2)``, bounded at every time."""
+    signal = process.signal_variance(times)[:, None]
+    return latent_variance / (signal * latent_variance + process.noise_variance(times)[:, None])
 
 
 def decoder_moments(

@@ -1,8 +1,8 @@
-"""The gradient-trained rival: optax on the same exact loss, inside one jitted scan."""
+"""The gradient-trained rival: optax on the same loss as the closed form, inside one scan."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,8 @@ from jaxtyping import Array, Float, Int, Key
 
 from fsd_jax import _checks, _linalg
 from fsd_jax._checks import Status
-from fsd_jax.minimizer.closed_form import orthonormal_minimizer, rank_minimizer
+from fsd_jax.minimizer import descent
+from fsd_jax.minimizer.closed_form import Minimizer, orthonormal_minimizer, rank_minimizer
 from fsd_jax.minimizer.objective import QuadraticForm, decoder_moments
 from fsd_jax.moments import SecondMoment
 from fsd_jax.process import VP
@@ -25,24 +26,35 @@ class Trained:
 
     Attributes:
         decoder: ``(D, d)``, the last iterate.
-        losses: ``(steps + 1,)`` loss before each step and at the end, constants included.
-        gap: final loss minus the closed form's, relative to the closed form's.
-        gradient_norm: Euclidean norm of the last gradient.
+        losses: ``(steps + 1,)`` exact loss before each step and at the end, constants included.
+        gaps: ``(steps + 1,)`` the same, minus the closed form's loss and relative to it; computed
+            without the constants, so small gaps keep their digits.
+        gradient_norm: Euclidean norm of the last exact gradient, in units of ``b c_1`` (R2).
+        diverged_at: first step whose loss is not finite, -1 when there is none.
         status: `Status` flags; `Status.NOT_CONVERGED` when the gap exceeds ``sqrt(eps)``,
             `Status.NON_FINITE` when the run diverged.
     """
 
     decoder: Float[Array, "*batch D d"]
     losses: Float[Array, "*batch steps"]
-    gap: Float[Array, "*batch"]
+    gaps: Float[Array, "*batch steps"]
     gradient_norm: Float[Array, "*batch"]
+    diverged_at: Int[Array, "*batch"]
     status: Int[Array, "*batch"]
 
     def __repr__(self) -> str:
         *batch, ambient, d = self.decoder.shape
-        steps = f"steps={self.losses.shape[-1] - 1}"
-        facts = (f"D={ambient}", f"d={d}", steps, f"{self.decoder.dtype}")
-        return _checks.one_line("Trained", batch, *facts, status=self.status)
+        facts = [f"D={ambient}", f"d={d}", f"steps={self.losses.shape[-1] - 1}"]
+        if not batch and not _checks.is_traced(self.diverged_at) and int(self.diverged_at) >= 0:
+            facts.append(f"diverged_at={int(self.diverged_at)}")
+        return _checks.one_line(
+            "Trained", batch, *facts, f"{self.decoder.dtype}", status=self.status
+        )
+
+    @property
+    def gap(self) -> Float[Array, "*batch"]:
+        """Final loss minus the closed form's, relative to the closed form's."""
+        return self.gaps[..., -1]
 
 
 def train(
@@ -54,32 +66,45 @@ def train(
     time: ArrayLike | None = None,
     times: ArrayLike | None = None,
     weights: ArrayLike | None = None,
-    optimizer: str = "lbfgs",
+    optimizer: str | optax.GradientTransformation = "lbfgs",
     steps: int = 500,
-    learning_rate: float = 0.03,
+    learning_rate: ArrayLike | None = None,
     constraint: str = "rank",
+    retraction: str = "polar",
     initial: ArrayLike | None = None,
+    samples: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    batch_size: int = 16,
     process: VP = VP(),
 ) -> Trained:
-    """Minimise the expected loss over the decoder by gradient descent from a random start.
+    """Minimise the fine-tuning loss over the decoder by gradient descent.
 
     The independent route to the closed form: it knows the loss and its gradient, nothing of
-    eigenvectors. Full batch, cold start; vmap over `key` for restarts. With
-    ``constraint="orthonormal"`` the decoder is the orthonormal factor of a free matrix.
+    eigenvectors. Full batch on the exact loss by default; with `samples` each step draws a batch of
+    them, their noise and their times, as a network is trained. `vmap` over keys or `initial` for
+    restarts, over `learning_rate` to tune it, over `moment` for problems.
 
     Args:
-        key: for the random start.
+        key: for the random start and for batches.
         moment: second moment of the target.
         latent_variance: variance that the frozen ``f`` uses, scalar or ``(d,)``.
         latent_dim: ``d``.
         time: a single ``t``, or
         times: ``(K,)`` times with
         weights: ``(K,)`` weights, ``1/K`` each by default.
-        optimizer: ``"lbfgs"`` (zoom line search) or ``"adam"`` (cosine-decayed).
+        optimizer: ``"lbfgs"`` (zoom line search), ``"adam"`` (cosine-decayed to a thousandth),
+            ``"gd"`` (plain, constant rate), or an optax transformation with its own rate.
         steps: number of iterations.
-        learning_rate: Adam's peak rate, in units of the start's scale; L-BFGS ignores it.
-        constraint: ``"rank"`` or ``"orthonormal"``.
-        initial: ``(D, d)`` start, to continue a run or to start warm; None is random.
+        learning_rate: Adam's peak rate in units of the start's scale (default .03); the rate of
+            gradient descent in units in which the curvature at the minimiser is 8, hence stable
+            below .25 (default .1). L-BFGS ignores it.
+        constraint: ``"rank"`` or ``"orthonormal"`` (the Stiefel manifold).
+        retraction: ``"polar"`` or ``"qr"``, for the orthonormal constraint.
+        initial: ``(D, d)`` start, for example the source's basis; None is random.
+        samples: ``(n, D)`` target samples, less the mean if `moment` is centred, for stochastic
+            training; not with ``"lbfgs"``.
+        mask: ``(n,)`` booleans, the samples that count; None is all.
+        batch_size: noised samples a step.
         process: forward process.
 
     Returns:
@@ -87,113 +112,206 @@ def train(
 
     Raises:
         ValueError: values out of range or unknown words.
+
+    Example:
+        >>> import jax, fsd_jax as fsd
+        >>> x = jax.random.normal(jax.random.key(0), (50, 8))
+        >>> moment = fsd.SecondMoment.from_samples(x)
+        >>> fsd.train(jax.random.key(1), moment, latent_variance=1.0, latent_dim=2, time=0.5)
+        Trained(D=8, d=2, steps=500, float32, status=ok)
     """
-    _checks.choice("optimizer", optimizer, ("lbfgs", "adam"))
-    _checks.choice("constraint", constraint, ("rank", "orthonormal"))
+    if not isinstance(optimizer, optax.GradientTransformation):
+        _checks.choice("optimizer", optimizer, descent.OPTIMIZERS)
+    _checks.choice("constraint", constraint, descent.CONSTRAINTS)
+    _checks.choice("retraction", retraction, descent.RETRACTIONS)
     steps = _checks.dimension("steps", steps)
     dtype = moment.values.dtype
     d = _checks.dimension("latent_dim", latent_dim, high=moment.basis.shape[-2], top=" = D")
     t, w, _ = _checks.times_and_weights(time, times, weights, dtype)
-    lam2, _ = _checks.variances("latent_variance", latent_variance, d, dtype)
-    rate, _ = _checks.positive("learning_rate", learning_rate, dtype, ndim=(0,))
-    shape = (moment.basis.shape[-2], d)
-    if initial is None:
-        start = jax.random.normal(key, shape, dtype) / shape[0] ** 0.5
-    else:
-        start, _ = _checks.floating("initial", initial, ndim=(2,))
-        if start.shape != shape:
-            raise ValueError(f"initial must have shape {shape}, got {tuple(start.shape)}")
-        start = start.astype(dtype)
+    lam2, _ = _checks.scalar_or_variances("latent_variance", latent_variance, d, dtype)
+    first, later = jax.random.split(key)
+    batches = None
+    if samples is not None:
+        if optimizer == "lbfgs":
+            raise ValueError(
+                "optimizer='lbfgs' needs exact gradients; leave out samples, or choose 'adam'"
+            )
+        batches = _batches(samples, mask, moment)
+        batch_size = _checks.dimension("batch_size", batch_size)
+    elif mask is not None:
+        raise ValueError("mask goes with samples; a moment has its own mask (from_samples)")
     return _train(
-        start,
+        _start(first, initial, (moment.basis.shape[-2], d), dtype),
+        later,
         moment,
+        batches,
         lam2,
         t,
         w,
-        rate,
+        _rate(optimizer, learning_rate, dtype),
         process,
         optimizer=optimizer,
         steps=steps,
         constraint=constraint,
+        retraction=retraction,
+        batch_size=batch_size,
     )
 
 
-@partial(jax.jit, static_argnames=("optimizer", "steps", "constraint"))
+def _rate(
+    optimizer: str | optax.GradientTransformation, learning_rate: ArrayLike | None, dtype: jnp.dtype
+) -> _checks.Numbers:
+    if isinstance(optimizer, str):
+        value = descent.LEARNING_RATES[optimizer] if learning_rate is None else learning_rate
+        return _checks.positive("learning_rate", value, dtype, ndim=(0,))[0]
+    if learning_rate is not None:
+        raise ValueError(
+            f"learning_rate goes with a named optimizer, got {learning_rate!r} with an optax "
+            "transformation; give the transformation its own rate"
+        )
+    return _checks.positive("learning_rate", 1.0, dtype, ndim=(0,))[0]
+
+
+def _start(
+    key: Key[Array, ""], initial: ArrayLike | None, shape: tuple[int, int], dtype: jnp.dtype
+) -> Float[Array, "D d"]:
+    if initial is None:
+        return jax.random.normal(key, shape, dtype) / shape[0] ** 0.5
+    start, _ = _checks.floating("initial", initial, ndim=(2,))
+    if start.shape != shape:
+        raise ValueError(f"initial must have shape {shape}, got {tuple(start.shape)}")
+    return start.astype(dtype)
+
+
+def _batches(samples: ArrayLike, mask: ArrayLike | None, moment: SecondMoment) -> descent.Batches:
+    x, _ = _checks.samples("samples", samples)
+    n, ambient = x.shape
+    if ambient != moment.basis.shape[-2]:
+        raise ValueError(
+            f"samples have D = {ambient} but the moment has D = {moment.basis.shape[-2]}; they "
+            "must come from the same space"
+        )
+    counts = jnp.ones(n, bool) if mask is None else _checks.row_mask("mask", mask, n, rows=1)
+    return descent.Batches(jnp.where(counts[:, None], x, 0).astype(moment.values.dtype), counts)
+
+
+@partial(jax.jit, static_argnames=("optimizer", "steps", "constraint", "retraction", "batch_size"))
 def _train(
     start: Float[Array, "D d"],
+    key: Key[Array, ""],
     moment: SecondMoment,
-    latent_variance: Float[Array, " d"],
+    batches: descent.Batches | None,
+    latent_variance: Float[Array, "*d"],
     times: Float[Array, " K"],
     weights: Float[Array, " K"],
     rate: Float[Array, ""],
     process: VP,
     *,
-    optimizer: str,
+    optimizer: str | optax.GradientTransformation,
     steps: int,
     constraint: str,
+    retraction: str,
+    batch_size: int,
 ) -> Trained:
-    d = latent_variance.shape[0]
-    form = QuadraticForm.integrate(latent_variance, times, weights, process)
-    best = (
-        rank_minimizer(
+    ambient, d = start.shape
+    best = _closed_form(moment, latent_variance, d, times, weights, process, constraint)
+    latent_variance = jnp.broadcast_to(latent_variance, d)
+    objective = descent.Objective(
+        form=QuadraticForm.integrate(latent_variance, times, weights, process),
+        moment=moment,
+        latent_variance=latent_variance,
+        times=times,
+        weights=weights,
+        process=process,
+    )
+    retract = descent.retraction(constraint, retraction)
+
+    def seen(key: Array, decoder: Array) -> Array:
+        if batches is None:
+            return objective.exact(decoder)
+        return objective.noised(key, decoder, batches, batch_size)
+
+    if optimizer == "lbfgs":
+        method = descent.lbfgs(objective.exact, retract)
+    elif optimizer == "adam":
+        schedule = optax.cosine_decay_schedule(1.0, steps, alpha=1e-3)
+        method = descent.first_order(optax.adam(schedule), rate / ambient**0.5, seen, retract)
+    elif optimizer == "gd":
+        method = descent.first_order(optax.sgd(1.0), rate, seen, retract)
+    else:
+        method = descent.first_order(optimizer, rate, seen, retract)
+
+    def step(state: descent.State, i: Array) -> tuple[descent.State, Array]:
+        value = objective.exact(state.free)
+        return method.step(state, jax.random.fold_in(key, i)), value
+
+    state, values = jax.lax.scan(step, method.start(start), jnp.arange(steps))
+    return _outcome(state.free, values, objective, _value(best, objective, constraint), retract)
+
+
+def _value(best: Minimizer, objective: descent.Objective, constraint: str) -> Float[Array, ""]:
+    """The closed form's loss without its constant.
+
+    An orthonormal decoder has d columns even where the data determine fewer: those it cannot use
+    cost what any completion in the data's null space costs.
+    """
+    B, M = decoder_moments(best.decoder, objective.moment)
+    if constraint == "orthonormal":
+        M = jnp.eye(M.shape[0], dtype=M.dtype)
+    return objective.form.variable(B, M)
+
+
+def _closed_form(
+    moment: SecondMoment,
+    latent_variance: Float[Array, "*d"],
+    d: int,
+    times: Float[Array, " K"],
+    weights: Float[Array, " K"],
+    process: VP,
+    constraint: str,
+) -> Minimizer:
+    """What the run is measured against."""
+    if constraint == "orthonormal":
+        return orthonormal_minimizer(
             moment,
-            latent_variance=latent_variance,
             latent_dim=d,
-            times=times,
-            weights=weights,
-            process=process,
+            latent_variance=latent_variance if latent_variance.ndim else None,
             throw=False,
         )
-        if constraint == "rank"
-        else orthonormal_minimizer(
-            moment, latent_dim=d, latent_variance=latent_variance, throw=False
-        )
+    return rank_minimizer(
+        moment,
+        latent_variance=latent_variance,
+        latent_dim=d,
+        times=times,
+        weights=weights,
+        process=process,
+        throw=False,
     )
+
+
+def _outcome(
+    decoder: Float[Array, "D d"],
+    values: Float[Array, " steps"],
+    objective: descent.Objective,
+    target: Float[Array, ""],
+    retract: Callable[[Array], Array],
+) -> Trained:
+    form, moment = objective.form, objective.moment
+    final, gradient = jax.value_and_grad(lambda free: objective.exact(retract(free)))(decoder)
+    values = jnp.append(values, final)
     constant = form.constant * moment.total
-    # Unit-free loss: optimisers see gradients of order one whatever the times and the data's scale.
-    unit = form.b[0] * jnp.maximum(moment.values[0], jnp.finfo(rate.dtype).tiny)
-
-    def decoder_of(free: Array) -> Array:
-        return free if constraint == "rank" else _linalg.orthonormal_columns(free)
-
-    def loss(free: Array) -> Array:
-        return form.variable(*decoder_moments(decoder_of(free), moment)) / unit
-
-    solver: Any
-    if optimizer == "lbfgs":
-        solver = optax.lbfgs(memory_size=20)
-    else:
-        solver = optax.adam(optax.cosine_decay_schedule(1.0, steps, alpha=1e-3))
-    value_and_grad = jax.value_and_grad(loss)
-    adam_scale = rate / start.shape[0] ** 0.5
-
-    def step(carry: tuple[Array, Any], _: None) -> tuple[tuple[Array, Any], Array]:
-        free, state = carry
-        value, gradient = value_and_grad(free)
-        if optimizer == "lbfgs":
-            updates, state = solver.update(
-                gradient, state, free, value=value, grad=gradient, value_fn=loss
-            )
-        else:
-            updates, state = solver.update(gradient, state, free)
-            updates = updates * adam_scale
-        # A line search that finds no descent returns NaN at rounding level: stay put.
-        updates = jnp.where(jnp.all(jnp.isfinite(updates)), updates, 0)
-        return (free + updates, state), value
-
-    (free, _), values = jax.lax.scan(step, (start, solver.init(start)), length=steps)
-    final, gradient = value_and_grad(free)
-    target = form.variable(*decoder_moments(best.decoder, moment))
-    gap = form.scale * (final * unit - target) / (constant + form.scale * target)
+    gaps = form.scale * (values * objective.unit - target) / (constant + form.scale * target)
+    lost = ~jnp.isfinite(values)
     status = (
         moment.status
-        | _checks.flag(~jnp.isfinite(final), Status.NON_FINITE)
-        | _checks.flag(~(gap <= _linalg.eps_of(gap.dtype) ** 0.5), Status.NOT_CONVERGED)
+        | _checks.flag(jnp.any(lost), Status.NON_FINITE)
+        | _checks.flag(~(gaps[-1] <= _linalg.eps_of(gaps.dtype) ** 0.5), Status.NOT_CONVERGED)
     )
     return Trained(
-        decoder=decoder_of(free),
-        losses=constant + form.scale * unit * jnp.append(values, final),
-        gap=gap,
+        decoder=decoder,
+        losses=constant + form.scale * objective.unit * values,
+        gaps=gaps,
         gradient_norm=jnp.sqrt(jnp.sum(gradient**2)),
+        diverged_at=jnp.where(jnp.any(lost), jnp.argmax(lost), -1).astype(jnp.int32),
         status=status,
     )
