@@ -3,6 +3,7 @@
 Importing this package starts no backend and changes no configuration.
 """
 
+from fsd_jax import simulate, theory
 from fsd_jax._checks import Status, describe
 from fsd_jax._version import __version__
 from fsd_jax.fewshot.adapt import finetune, source_as_is, target_only
@@ -12,6 +13,7 @@ from fsd_jax.fewshot.source import PretrainedModel, pretrain
 from fsd_jax.fewshot.storage import load, save
 from fsd_jax.latent import GaussianLatent
 from fsd_jax.linear_model import LinearProblem, ThinGaussian
+from fsd_jax.minimizer import landscape
 from fsd_jax.minimizer.closed_form import (
     Minimizer,
     orthonormal_minimizer,
@@ -51,6 +53,7 @@ __all__ = [
     "finetune",
     "gaussian_kl",
     "geometric_grid",
+    "landscape",
     "load",
     "monte_carlo_loss",
     "orthonormal_minimizer",
@@ -61,9 +64,11 @@ __all__ = [
     "rank_minimizer",
     "save",
     "score_error",
+    "simulate",
     "source_as_is",
     "subspace_error",
     "target_only",
+    "theory",
     "train",
     "uniform_grid",
 ]

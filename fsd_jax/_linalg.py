@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 matmul = partial(jnp.matmul, precision="highest")
@@ -65,6 +66,11 @@ def eigh_descending(a: Float[Array, "k k"]) -> tuple[Float[Array, " k"], Float[A
 def eigenvalues(a: Float[Array, "k k"]) -> Float[Array, " k"]:
     """Eigenvalues of a symmetric matrix, smallest first."""
     return jnp.linalg.eigvalsh(a)
+
+
+def host_solve(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """``a^-1 b`` in NumPy, for the exact theory, which runs on the host in float64."""
+    return np.linalg.solve(a, b)
 
 
 def complement(a: Float[Array, "k m"]) -> Float[Array, "k j"]:

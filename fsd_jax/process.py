@@ -8,6 +8,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -80,13 +81,21 @@ class VP:
 
     def integrated_rate(self, t: ArrayLike) -> Float[Array, "*times"]:
         """``B(t) = int_0^t beta``, exact for the piecewise linear rate."""
-        t = jnp.asarray(t, dtype=None if hasattr(t, "dtype") else float)
+        return self._integral(jnp.asarray(t, dtype=None if hasattr(t, "dtype") else float))
+
+    def host_variances(self, t: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+        """``(m_t^2, sigma_t^2)`` by NumPy in float64, whatever JAX's precision."""
+        rate = self._integral(np.asarray(t, np.float64))
+        return np.exp(-rate), -np.expm1(-rate)
+
+    def _integral(self, t: Any) -> Any:
+        """The rate's integral, with the operations of `t`'s own library."""
         if len(self.knots) == 1:
             return self.rates[0] * t
-        total = jnp.zeros_like(t)
+        total = 0.0 * t
         for i, (start, rate) in enumerate(zip(self.knots, self.rates, strict=True)):
             last = i + 1 == len(self.knots)
-            length = jnp.clip(t - start, 0, None if last else self.knots[i + 1] - start)
+            length = (t - start).clip(0, None if last else self.knots[i + 1] - start)
             slope = (
                 0.0 if last else (self.rates[i + 1] - rate) / (self.knots[i + 1] - self.knots[i])
             )

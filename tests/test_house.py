@@ -43,6 +43,7 @@ ROOMS = [
     "simulate.spectra",
     "simulate.replicate",
     "theory.bounds",
+    "theory.wishart",
     "theory.curves",
     "theory.planner",
     "ledger",

@@ -1,0 +1,84 @@
+"""Expected errors as functions of the sample sizes, exact where an exact form is known."""
+
+import numpy as np
+from jax.typing import ArrayLike
+
+from fsd_jax import _checks
+from fsd_jax.process import VP
+from fsd_jax.theory.wishart import wishart_mean
+
+ESTIMATORS = ("scratch", "orthonormal")
+
+
+def expected_score_error(
+    *,
+    latent_dim: int,
+    n_ta: int,
+    latent_variance: float,
+    n_s: int | None = None,
+    time: ArrayLike | None = None,
+    times: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+    estimator: str = "orthonormal",
+    process: VP = VP(),
+) -> float:
+    """Exact ``E || s - grad log q_t ||^2`` for an isotropic latent without residual noise.
+
+    A direction whose variance is taken to be ``c`` instead of ``lambda^2`` contributes
+
+        F(c) = sum_k w_k m^4 (c - lambda^2)^2 / ((m^2 c + s2)^2 (m^2 lambda^2 + s2)).
+
+    Training from scratch takes the eigenvalues of the target's second moment, in whose basis the
+    truth is isotropic: ``E sum_i F(lambda^2 s_i)`` over a Wishart mean's eigenvalues. The
+    orthonormal few-shot model finds ``min(d, n_ta)`` directions exactly and gives them the source's variance,
+    ``lambda^2 chi^2/(d n_s)``; those that the target does not show contribute ``F(0)``.
+
+    Implements: R8 (both sides of the few-shot gain), by R19's expectation.
+
+    Args:
+        latent_dim: ``d``.
+        n_ta: number of target samples.
+        latent_variance: ``lambda^2``.
+        n_s: number of source samples; None is a perfect source. Training from scratch ignores it.
+        time: a single ``t``, or
+        times: ``(K,)`` times with
+        weights: ``(K,)`` weights, ``1/K`` each by default.
+        estimator: ``"scratch"``, or ``"orthonormal"`` (without completion; one variance for all
+            directions, as `pretrain` fits it with ``isotropic=True``).
+        process: forward process.
+
+    Returns:
+        The expected error.
+
+    Raises:
+        ValueError: values out of range or an unknown estimator.
+
+    Example:
+        >>> from fsd_jax import theory
+        >>> size = dict(latent_dim=8, n_ta=8, latent_variance=1.0, time=0.5)
+        >>> f"{theory.expected_score_error(**size, estimator='scratch'):.2f}"
+        '5.58'
+        >>> f"{theory.expected_score_error(**size, n_s=10_000):.2e}"
+        '7.36e-05'
+    """
+    _checks.choice("estimator", estimator, ESTIMATORS)
+    d = _checks.dimension("latent_dim", latent_dim)
+    n = _checks.dimension("n_ta", n_ta)
+    lam2 = float(_checks.positive("latent_variance", latent_variance, np.float64, ndim=(0,))[0])
+    t, w, _ = _checks.times_and_weights(time, times, weights, np.float64)
+    signal, noise = process.host_variances(t)
+    truth = signal * lam2 + noise
+
+    def error(c: np.ndarray) -> np.ndarray:
+        level = signal * c[:, None] + noise
+        return ((signal * (c[:, None] - lam2) / level) ** 2 / truth) @ w
+
+    if estimator == "scratch":
+        return float(wishart_mean(lambda s: error(lam2 * s), dim=d, n=n))
+    found = min(d, n)
+    each = np.zeros(())
+    if n_s is not None:
+        draws = d * _checks.dimension("n_s", n_s)
+        # One dimension: the mean of squares, that is chi-square over its degrees of freedom.
+        each = wishart_mean(lambda s: error(lam2 * s), dim=1, n=draws)
+    return float(found * each + (d - found) * error(np.zeros(1))[0])
