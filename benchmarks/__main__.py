@@ -14,7 +14,13 @@ import jax
 from benchmarks import compare, records, table
 from benchmarks.context import Context
 
-CASES = {"agreement": "agreement", "solve": "solve", "ten-images": "ten_images"}
+CASES = {
+    "agreement": "agreement",
+    "solve": "solve",
+    "optimise": "optimise",
+    "gain": "gain",
+    "ten-images": "ten_images",
+}
 ROOT = Path(__file__).resolve().parent.parent
 
 

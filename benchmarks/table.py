@@ -1,6 +1,6 @@
 """Records as text: one readable table a case."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from benchmarks.records import Record, parameters
@@ -18,9 +18,13 @@ def render(rows: Sequence[Record]) -> str:
 
 
 def _summary(rows: list[Record]) -> list[dict[str, str]]:
-    """Lines of a table; long lists of agreement cells shrink to one line each objective."""
+    """Lines of a table; cases with many cells have a shape of their own."""
     if rows[0]["case"] == "agreement" and len(rows) > 4:
         return _agreement(rows)
+    if rows[0]["case"] == "gain":
+        return _pivot(rows, ("metric", "n_ta"), "method", _short)
+    if {row["metric"] for row in rows} <= {"time_to_gap", "speedup"}:
+        return _pivot(rows, ("D", "n_ta", "method"), "tolerance", _race)
     lines = []
     for row in rows:
         line = {"method": row["method"], "metric": row["metric"], "value": _number(row)}
@@ -55,6 +59,45 @@ def _agreement(rows: list[Record]) -> list[dict[str, str]]:
         line["status"] = "+".join(dict.fromkeys(r["status"] for r in cell))
         lines.append(line)
     return lines
+
+
+def _pivot(
+    rows: list[Record],
+    keys: tuple[str, ...],
+    across: str,
+    text: Callable[[Record], str],
+) -> list[dict[str, str]]:
+    """One line for each value of `keys`, one column for each value of `across`."""
+    lines: dict[tuple, dict[str, str]] = {}
+    for row in rows:
+        key = tuple(row[name] for name in keys)
+        line = lines.setdefault(key, {name: str(row[name]) for name in keys})
+        line[_heading(row, across)] = text(row)
+        if row["seconds"] is not None:
+            line["compile"] = f"{row['seconds']:.2g} s"
+    return list(lines.values())
+
+
+def _heading(row: Record, across: str) -> str:
+    if row["metric"] == "speedup":
+        return "speed-up"
+    value = row[across]
+    if across != "tolerance":
+        return str(value)
+    return "solve" if value is None else f"to {value:g}"
+
+
+def _short(row: Record) -> str:
+    return f"{row['value']:.3g} +-{row['stderr']:.1g}"
+
+
+def _race(row: Record) -> str:
+    if row["value"] is None:
+        return "-"
+    if row["metric"] == "speedup":
+        return f"{row['value']:.0f}x"
+    steps = f" ({row['steps']} steps)" if row["steps"] else ""
+    return f"{1e3 * row['value']:.3g} ms{steps}"
 
 
 def _number(row: Record) -> str:

@@ -36,7 +36,10 @@ ORTHONORMAL = "orthonormal, not completed"
 COMPLETED = "orthonormal, completed"
 PAIRED = "orthonormal, completed, paired variances"
 SOURCE = "source as is"
-METHODS = (SCRATCH, SCRATCH_D, RANK_T, RANK_INT, ORTHONORMAL, COMPLETED, PAIRED, SOURCE)
+SOURCE_EACH = "source as is, own variances"
+METHODS = (
+    SCRATCH, SCRATCH_D, RANK_T, RANK_INT, ORTHONORMAL, COMPLETED, PAIRED, SOURCE, SOURCE_EACH,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +118,9 @@ def _arrays(curve: Curve) -> tuple[Array, ...]:
 @jax.jit
 def _cell(keys: Array, n_ta: Array, *curve: Array) -> dict[str, Array]:
     """``(replicates, 2)`` errors, at `TIME` and integrated, for each method."""
-    return jax.vmap(lambda key: _replicate(key, n_ta, *curve))(keys)
+    # One replicate after another: XLA's CPU thread pool can hang on several independent batches of
+    # LAPACK calls in one program.
+    return jax.lax.map(lambda key: _replicate(key, n_ta, *curve), keys)
 
 
 def _replicate(
@@ -183,7 +188,8 @@ def _estimators(
         ORTHONORMAL: score(found, latent_variance=lam2),
         COMPLETED: score(filled, latent_variance=lam2),
         PAIRED: score(filled, latent_variance=each.latent_variance),
-        SOURCE: score(as_is, latent_variance=each.latent_variance),
+        SOURCE: score(as_is, latent_variance=lam2),
+        SOURCE_EACH: score(as_is, latent_variance=each.latent_variance),
     }
 
 
@@ -204,7 +210,10 @@ def _plug_in(target: fsd.SecondMoment, k: int, residual: Array) -> fsd.LinearSco
 
 def _summaries(curve: Curve, n: int, errors: dict[str, np.ndarray]) -> Iterator[Record]:
     nodes, weights = fsd.VP().quadrature(nodes=NODES)
-    whens = {AT_T: {"time": TIME}, INTEGRATED: {"times": nodes, "weights": weights}}
+    whens: dict[str, dict] = {
+        AT_T: {"time": TIME},
+        INTEGRATED: {"times": nodes, "weights": weights},
+    }
     for name, (column, (metric, when)) in itertools.product(METHODS, enumerate(whens.items())):
         values = errors[name][:, column]
         exact = _exact(curve, n, name, when) if metric == AT_T or name != RANK_T else None

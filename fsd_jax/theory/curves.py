@@ -30,8 +30,8 @@ def expected_score_error(
 
     Training from scratch takes the eigenvalues of the target's second moment, in whose basis the
     truth is isotropic: ``E sum_i F(lambda^2 s_i)`` over a Wishart mean's eigenvalues. The
-    orthonormal few-shot model finds ``min(d, n_ta)`` directions exactly and gives them the source's variance,
-    ``lambda^2 chi^2/(d n_s)``; those that the target does not show contribute ``F(0)``.
+    orthonormal few-shot model finds ``min(d, n_ta)`` directions exactly and gives them the source's
+    variance, ``lambda^2 chi^2/(d n_s)``; those that the target does not show contribute ``F(0)``.
 
     Implements: R8 (both sides of the few-shot gain), by R19's expectation.
 

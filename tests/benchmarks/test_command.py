@@ -12,7 +12,7 @@ from benchmarks import records
 from benchmarks.__main__ import main
 
 ROOT = pathlib.Path(records.__file__).resolve().parent.parent
-NAMES = ["agreement", "solve", "ten-images"]
+NAMES = ["agreement", "solve", "optimise", "gain", "ten-images"]
 
 
 @pytest.fixture(autouse=True)

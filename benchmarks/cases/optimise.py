@@ -1,0 +1,243 @@
+"""How long do gradient-trained rivals take to get where the closed form starts?
+
+Every rival sees the same exact loss (or noised batches of the same samples), with its learning rate
+and its horizon chosen among several; the time is that of the steps it needed, compiled. The closed
+form's time includes the moment.
+"""
+
+import itertools
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+import fsd_jax as fsd
+from benchmarks.context import Context
+from benchmarks.records import Record, record
+from benchmarks.timing import BRIEF, Timing, interleave
+from fsd_jax import landscape
+
+SUMMARY = "steps and time of Adam, L-BFGS and gradient descent to the closed form; the landscape"
+LATENT_DIM, TIME, TAU, ANGLE = 24, 0.5, 0.2, 0.3
+VARIANCE = 1.0 + TAU**2
+TOLERANCES = (1e-2, 1e-4, 1e-6)
+ROWS = 100
+"""Smaller sample sets are padded to this, so that all share a rival's compilation."""
+ADAM_RATES, GD_RATES, NOISED_RATES = (0.1, 0.3, 1.0), (0.1, 0.2, 0.24), (0.01, 0.03, 0.1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rival:
+    """An optimiser with the settings among which it may choose."""
+
+    name: str
+    options: dict[str, Any]
+    rates: tuple[float, ...] = (1.0,)
+    horizons: tuple[int, ...] = (300,)
+    warm: bool = False
+    stochastic: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """Padded target samples, how many are real, and the source's basis."""
+
+    x: Array
+    n: int
+    source: Array
+
+    @property
+    def mask(self) -> Array:
+        return jnp.arange(len(self.x)) < self.n
+
+
+def run(context: Context) -> Iterator[Record]:
+    """Yield time and steps to each gap, the sublinear regime, and the landscape."""
+    for ambient in context.pick((64,), (64, 784), (64, 784, 12288)):
+        rivals = _rivals(context.size)
+        for n in context.pick((10, 100), (10, LATENT_DIM, 100), (10, LATENT_DIM, 100)):
+            problem = _problem(context.seed, ambient, n)
+            context.tell(f"optimise D={ambient} n_ta={n}: closed form")
+            closed = _time(partial(_closed_form, problem.x[:n]))
+            yield _timed("closed form", closed.median, closed.first - closed.median, ambient, n,
+                         steps=0, stderr=closed.spread)  # fmt: skip
+            fastest = np.inf
+            for rival in rivals:
+                context.tell(f"optimise D={ambient} n_ta={n}: {rival.name}")
+                rows = list(_race(rival, problem, ambient))
+                yield from rows
+                fastest = min([fastest, *(r["value"] for r in rows if r["value"] is not None
+                                          and r["tolerance"] == TOLERANCES[-1])])  # fmt: skip
+            yield record(
+                "optimise", "simulated", "closed form", "speedup", fastest / closed.median,
+                unit="x fastest rival", D=ambient, d=LATENT_DIM, n_ta=n, tolerance=TOLERANCES[-1],
+            )  # fmt: skip
+    yield _sublinear(context)
+    yield from _landscapes(context)
+
+
+def _rivals(size: str) -> list[Rival]:
+    """Fair ones: full-batch and stochastic, free and on the Stiefel manifold, cold and warm."""
+    stiefel = {"constraint": "orthonormal"}
+    rivals = [
+        Rival(name="L-BFGS", options={"optimizer": "lbfgs"}),
+        Rival(name="Adam", options={"optimizer": "adam"}, rates=ADAM_RATES, horizons=(250, 1000)),
+        Rival(name="gradient descent", options={"optimizer": "gd"}, rates=GD_RATES,
+              horizons=(1000,)),
+        Rival(name="Adam, noised batches", options={"optimizer": "adam"}, rates=NOISED_RATES,
+              horizons=(1000,), stochastic=True),
+        Rival(name="L-BFGS, Stiefel (polar)", options={"optimizer": "lbfgs", **stiefel},
+              horizons=(100,)),
+        Rival(name="L-BFGS, warm from the source", options={"optimizer": "lbfgs"}, warm=True),
+    ]  # fmt: skip
+    if size == "quick":
+        return [rivals[0], rivals[2]]
+    if size == "full":
+        rivals.append(
+            Rival(name="Adam, Stiefel (QR)", rates=ADAM_RATES, horizons=(250, 1000),
+                  options={"optimizer": "adam", "retraction": "qr", **stiefel})
+        )  # fmt: skip
+    return rivals
+
+
+def _problem(seed: int, ambient: int, n: int) -> Problem:
+    world = fsd.LinearProblem.random(
+        jax.random.key(seed), ambient_dim=ambient, latent_dim=LATENT_DIM, latent_variance=1.0,
+        residual_variance=TAU**2,
+    )  # fmt: skip
+    x = world.sample_target(jax.random.key(seed + 1), n)
+    # A source subspace at a known angle: what a warm start would have.
+    source = np.cos(ANGLE) * world.A_ta + np.sin(ANGLE) * world.A_s
+    return Problem(x=jnp.pad(x, ((0, ROWS - n), (0, 0))), n=n, source=jnp.asarray(source))
+
+
+def _closed_form(x: Array) -> Array:
+    moment = fsd.SecondMoment.from_samples(x, rank=min(LATENT_DIM, *x.shape))
+    return fsd.rank_minimizer(
+        moment, latent_variance=VARIANCE, latent_dim=LATENT_DIM, time=TIME
+    ).basis
+
+
+def _time(method: Any) -> Timing:
+    return interleave({"it": method}, seconds=1.0, most=20, brief=BRIEF)["it"]
+
+
+def _race(rival: Rival, problem: Problem, ambient: int) -> Iterator[Record]:
+    """The quickest setting for each tolerance; the tuning runs are the timed ones."""
+    best: dict[float, tuple[float, int, float, int]] = {}
+    compiling = 0.0
+    for horizon in rival.horizons:
+        train = _trainer(rival, horizon)
+        fixed = (problem.x, problem.mask, problem.source if rival.warm else None)
+        seconds, gaps = [], {}
+        for rate in (rival.rates[0], *rival.rates):
+            start = time.perf_counter()
+            gaps[rate] = np.asarray(train(*fixed, rate))
+            seconds.append(time.perf_counter() - start)
+        each = float(np.median(seconds[1:])) / horizon
+        compiling = max(compiling, seconds[0] - each * horizon)
+        for tolerance, (rate, gap) in itertools.product(TOLERANCES, gaps.items()):
+            if np.any(gap <= tolerance):
+                steps = int(np.argmax(gap <= tolerance))
+                choice = (each * steps, steps, rate, horizon)
+                best[tolerance] = min(best.get(tolerance, choice), choice)
+    for tolerance in TOLERANCES:
+        own: dict[str, Any] = {"steps": None, "status": f"not within {rival.horizons[-1]} steps"}
+        value = np.nan
+        if tolerance in best:
+            value, steps, rate, horizon = best[tolerance]
+            own = {"steps": steps, "learning_rate": rate, "horizon": horizon}
+        yield _timed(rival.name, value, compiling, ambient, problem.n, tolerance=tolerance, **own)
+
+
+_compiled: dict[tuple[str, int], Any] = {}
+
+
+def _trainer(rival: Rival, horizon: int) -> Any:
+    """The rival as one compiled program: from samples and a rate to the gaps along the way."""
+    if (rival.name, horizon) in _compiled:
+        return _compiled[rival.name, horizon]
+
+    @jax.jit
+    def train(x: Array, mask: Array, source: Array | None, rate: Array) -> Array:
+        moment = fsd.SecondMoment.from_samples(x, mask=mask, route="svd", throw=False)
+        extra: dict[str, Any] = {"samples": x, "mask": mask} if rival.stochastic else {}
+        return fsd.train(
+            jax.random.key(2), moment, latent_variance=VARIANCE, latent_dim=LATENT_DIM, time=TIME,
+            steps=horizon, learning_rate=rate, initial=source, **extra, **rival.options,
+        ).gaps  # fmt: skip
+
+    return _compiled.setdefault((rival.name, horizon), train)
+
+
+def _timed(name: str, value: float, compiling: float, ambient: int, n: int, **extra: Any) -> Record:
+    return record(
+        "optimise", "simulated", name, "time_to_gap", value, unit="s", seconds=compiling,
+        D=ambient, d=LATENT_DIM, n_ta=n, **{"tolerance": None, **extra},
+    )  # fmt: skip
+
+
+def _sublinear(context: Context) -> Record:
+    """R17: below d samples the gap of gradient descent is ``(d-n)/(64 kappa eta^2 k^2)``."""
+    n, steps, rate = 10, context.pick(2000, 20_000, 20_000), 0.2
+    problem = _problem(context.seed, 64, n)
+    moment = fsd.SecondMoment.from_samples(problem.x[:n])
+    outcome = fsd.train(
+        jax.random.key(2), moment, latent_variance=VARIANCE, latent_dim=LATENT_DIM, time=TIME,
+        optimizer="gd", learning_rate=rate, steps=steps,
+    )  # fmt: skip
+    signal, noise = fsd.VP().host_variances(TIME)
+    gain = signal * VARIANCE / (signal * VARIANCE + noise)
+    # In the loss's own units, kappa = g^2/s2; the rate is in units of b c_1, b = g m^2/s2^2.
+    unit = float(gain * signal / noise**2 * moment.values[0])
+    kappa, eta = gain**2 / noise, rate / unit
+    loss = float(outcome.losses[-1] / (1 + outcome.gap))
+    predicted = (LATENT_DIM - n) / (64 * kappa * eta**2 * steps**2) / loss
+    return record(
+        "optimise", "null directions", "gradient descent", "loss_gap", float(outcome.gap),
+        unit="relative", D=64, d=LATENT_DIM, n_ta=n, steps=steps, learning_rate=rate,
+        exact=float(predicted),
+    )  # fmt: skip
+
+
+def _landscapes(context: Context) -> Iterator[Record]:
+    """Hessian spectra at the minimum and at a saddle, by differentiation and by formula."""
+    ambient, d = 16, 4
+    for n, constraint in itertools.product((3, 4, 100), ("rank", "orthonormal")):
+        x = jax.random.normal(jax.random.key(context.seed + n), (n, ambient))
+        moment = fsd.SecondMoment.from_samples(x * jnp.linspace(2, 0.5, ambient))
+        options: dict[str, Any] = {
+            "latent_variance": VARIANCE, "time": TIME, "constraint": constraint,
+        }  # fmt: skip
+        held = min(n, ambient)
+        points: dict[str, Sequence[int]] = {"minimum": range(min(d, held))}
+        if held > d:
+            points["saddle"] = [*range(d - 1), d + 1]
+        for name, chosen in points.items():
+            decoder = landscape.critical_decoder(moment, chosen, **options)
+            predicted = landscape.predicted_spectrum(moment, chosen, **options)
+            if len(chosen) < d:
+                # The closed form's missing columns are zero: flat directions (R17).
+                decoder = jnp.pad(decoder, ((0, 0), (0, d - len(chosen))))
+            if constraint == "orthonormal" and len(chosen) < d:
+                continue
+            around = landscape.measure(decoder, moment, **options)
+            off = (
+                float(jnp.max(jnp.abs(around.eigenvalues - predicted)) / jnp.max(predicted))
+                if len(chosen) == d
+                else None
+            )
+            yield record(
+                "optimise", f"landscape, {constraint}", name, "condition_number",
+                around.condition_number, D=ambient, d=d, n_ta=n,
+                status="ok" if np.isfinite(around.condition_number) else "infinite",
+                negative=around.negative, flat=int(jnp.sum(jnp.abs(around.eigenvalues) < 1e-9)),
+                smallest=float(around.eigenvalues[0]), largest=float(around.eigenvalues[-1]),
+                off_formula=off,
+            )  # fmt: skip

@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+
+from fsd_jax import theory
+
+# R19's reference values, each agreeing with Monte Carlo within 1.8 standard errors.
+SUBSPACE = [
+    ((16, 24, 10, 0.01), 6.25e-4, 1e-6),
+    ((4, 6, 10, 0.01), 1.372e-3, 1e-6),
+    ((5, 5, 1, 0.1), 0.8598, 1e-4),
+    ((24, 10, 1, 1), 18.005, 1e-3),
+    ((1, 1, 1, 0.5), 0.3268, 1e-4),
+]
+
+
+@pytest.mark.parametrize(("dim", "n"), [(1, 1), (3, 5), (4, 4), (5, 5), (24, 10), (7, 10**12)])
+def test_moments_of_the_trace(dim, n):
+    functions = lambda s: np.stack([np.ones_like(s), s, s**2])
+    found = theory.wishart_mean(functions, dim=dim, n=n)
+    np.testing.assert_allclose(found, [dim, dim, dim * (1 + (dim + 1) / n)], rtol=1e-12)
+
+
+@pytest.mark.parametrize(("setting", "value", "accuracy"), SUBSPACE)
+def test_reference_values_of_the_subspace_error(setting, value, accuracy):
+    dim, n, variance, t = setting
+    r = -np.expm1(-t) / (np.exp(-t) * variance)
+    error = theory.wishart_mean(lambda w: (r * (w - 1) / (w + r)) ** 2, dim=dim, n=n)
+    assert abs(float(error) - value) < accuracy
+
+
+@pytest.mark.parametrize(("dim", "n"), [(6, 4), (6, 6), (5, 40)])
+def test_agrees_with_drawn_samples(dim, n):
+    rng = np.random.default_rng(0)
+    z = rng.standard_normal((20_000, n, dim))
+    eigenvalues = np.linalg.eigvalsh(np.einsum("rni,rnj->rij", z, z) / n)
+    draws = np.sum((eigenvalues / (eigenvalues + 0.5)) ** 2, axis=1)
+    exact = float(theory.wishart_mean(lambda s: (s / (s + 0.5)) ** 2, dim=dim, n=n))
+    assert abs(draws.mean() - exact) < 4 * draws.std() / len(draws) ** 0.5
+
+
+def test_small_differences_survive_large_samples():
+    scaled = 1e12 * theory.wishart_mean(lambda s: (s - 1) ** 2, dim=7, n=10**12)
+    assert abs(scaled / 56 - 1) < 1e-8
+
+
+def test_dimensions_are_checked():
+    for bad in (0, 2.5, True):
+        with pytest.raises(ValueError, match="dim"):
+            theory.wishart_mean(np.square, dim=bad, n=3)
