@@ -16,6 +16,7 @@ orthonormal decoders the eigenvalues are ``2 (2b - a)(c_i - c_j)``.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -170,22 +171,34 @@ def measure(
         )
     _checks.choice("constraint", constraint, descent.CONSTRAINTS)
     a, e, b = _coefficients(moment, latent_variance, time, times, weights, process)
-    retract = descent.retraction(constraint, "polar")
-
-    def loss(flat: Array) -> Array:
-        B, M = decoder_moments(retract(flat.reshape(ambient, d)), moment)
-        return a * jnp.sum(B * M) + e * jnp.sum(M * M) - 2 * b * jnp.trace(B)
-
-    flat = V.ravel()
     flow = _flat_directions(V, constraint)
-    frame = _linalg.complement(flow) if flow.shape[1] else jnp.eye(flat.size, dtype=V.dtype)
-    hessian = jax.jit(jax.hessian(loss))(flat)
+    frame = _linalg.complement(flow) if flow.shape[1] else jnp.eye(V.size, dtype=V.dtype)
+    hessian, gradient = _derivatives(V, moment, a, e, b, constraint=constraint)
     reduced = _linalg.matmul(frame.T, _linalg.matmul(hessian, frame))
-    gradient = jax.grad(loss)(flat)
     return Landscape(
         eigenvalues=_linalg.eigenvalues(0.5 * (reduced + reduced.T)),
         gradient_norm=jnp.sqrt(jnp.sum(gradient**2)),
     )
+
+
+@partial(jax.jit, static_argnames=("constraint",))
+def _derivatives(
+    V: Float[Array, "D d"],
+    moment: SecondMoment,
+    a: Float[Array, ""],
+    e: Float[Array, ""],
+    b: Float[Array, ""],
+    *,
+    constraint: str,
+) -> tuple[Float[Array, "Dd Dd"], Float[Array, " Dd"]]:
+    """Hessian and gradient of the loss, pulled back through the polar factor if orthonormal."""
+    retract = descent.retraction(constraint, "polar")
+
+    def loss(flat: Array) -> Array:
+        B, M = decoder_moments(retract(flat.reshape(V.shape)), moment)
+        return a * jnp.sum(B * M) + e * jnp.sum(M * M) - 2 * b * jnp.trace(B)
+
+    return jax.hessian(loss)(V.ravel()), jax.grad(loss)(V.ravel())
 
 
 def _flat_directions(V: Float[Array, "D d"], constraint: str) -> Float[Array, "Dd m"]:
