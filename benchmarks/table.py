@@ -96,7 +96,7 @@ def _race(row: Record) -> str:
         return "-"
     if row["metric"] == "speedup":
         return f"{row['value']:.0f}x"
-    steps = f" ({row['steps']} steps)" if row["steps"] else ""
+    steps = f" ({row['steps']} steps)" if row.get("steps") else ""
     return f"{1e3 * row['value']:.3g} ms{steps}"
 
 

@@ -1,0 +1,50 @@
+"""The numbers of a case lie where theory puts them, and its table can be read."""
+
+import pytest
+
+from benchmarks import table
+from benchmarks.cases import gain, optimise
+from benchmarks.context import Context
+from benchmarks.records import record, select
+
+
+@pytest.mark.usefixtures("x64")
+def test_gain_agrees_with_its_exact_curves(tmp_path):
+    context = Context(size="quick", seed=1, out=tmp_path, tell=lambda line: None)
+    rows = list(gain.run(context))
+    known = [row for row in rows if row["exact"] is not None]
+    assert len(known) > 20
+    for row in known:
+        # Directions that are missing cost the same in every replicate, hence the last term.
+        allowed = 4.5 * row["stderr"] + 1e-6 * row["exact"]
+        assert abs(row["value"] - row["exact"]) < allowed, row
+    at_d = {r["method"]: r["value"] for r in select(rows, n_ta=8, metric=gain.AT_T)}
+    assert at_d[gain.COMPLETED] < 1e-3 * at_d[gain.SCRATCH]
+    assert at_d[gain.RANK_T] == pytest.approx(at_d[gain.SCRATCH], rel=1e-9)
+    text = table.render(rows)
+    assert gain.COMPLETED in text
+    assert len(text.splitlines()) == 3 + 2 * 3
+
+
+def test_the_race_is_one_line_a_method():
+    where = dict(D=64, d=24, n_ta=10)
+    rows = [
+        record("optimise", "simulated", "closed form", "time_to_gap", 1e-3,
+               tolerance=None, **where),
+        record("optimise", "simulated", "Adam", "time_to_gap", 2e-2, steps=7, tolerance=1e-2,
+               seconds=1.5, **where),
+        record("optimise", "simulated", "Adam", "time_to_gap", None, tolerance=1e-4, **where),
+        record("optimise", "simulated", "closed form", "speedup", 20.0, tolerance=1e-6, **where),
+    ]  # fmt: skip
+    lines = table.render(rows).splitlines()
+    assert len(lines) == 5
+    assert "20x" in lines[3]
+    assert "20 ms (7 steps)" in lines[4]
+    assert "1.5 s" in lines[4]
+
+
+@pytest.mark.usefixtures("x64")
+def test_the_sublinear_regime_follows_its_formula(tmp_path):
+    context = Context(size="quick", seed=0, out=tmp_path, tell=lambda line: None)
+    row = optimise._sublinear(context)
+    assert abs(row["value"] / row["exact"] - 1) < 0.05
