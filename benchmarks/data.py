@@ -74,8 +74,14 @@ def _idx(path: Path) -> np.ndarray:
 
 def power_law(n: int, ambient: int, *, exponent: float, seed: int, rank: int = 1000) -> np.ndarray:
     """Gaussian samples whose covariance has eigenvalues ``k^-exponent``, float32 ``(n, D)``."""
-    rng = np.random.default_rng(seed)
-    rank = min(rank, ambient)
-    basis = np.linalg.qr(rng.standard_normal((ambient, rank), dtype=np.float32))[0]
-    scale = np.arange(1, rank + 1, dtype=np.float32) ** (-exponent / 2)
-    return (rng.standard_normal((n, rank), dtype=np.float32) * scale) @ basis.T
+    basis = _random_basis(ambient, min(rank, ambient), seed)
+    scale = np.arange(1, basis.shape[1] + 1, dtype=np.float32) ** (-exponent / 2)
+    latent = np.random.default_rng((seed, 1)).standard_normal((n, len(scale)), dtype=np.float32)
+    return (latent * scale) @ basis.T
+
+
+@cache
+def _random_basis(ambient: int, rank: int, seed: int) -> np.ndarray:
+    """Orthonormal columns; cached, for the QR takes seconds."""
+    rng = np.random.default_rng((seed, 0))
+    return np.linalg.qr(rng.standard_normal((ambient, rank), dtype=np.float32))[0]
