@@ -5,9 +5,11 @@ from jax.typing import ArrayLike
 
 from fsd_jax import _checks
 from fsd_jax.process import VP
+from fsd_jax.theory.expansions import marchenko_pastur_mean
 from fsd_jax.theory.wishart import wishart_mean
 
 ESTIMATORS = ("scratch", "orthonormal")
+METHODS = ("exact", "asymptotic")
 
 
 def expected_score_error(
@@ -82,3 +84,82 @@ def expected_score_error(
         # One dimension: the mean of squares, that is chi-square over its degrees of freedom.
         each = wishart_mean(lambda s: error(lam2 * s), dim=1, n=draws)
     return float(found * each + (d - found) * error(np.zeros(1))[0])
+
+
+def expected_subspace_error(
+    *,
+    latent_dim: int,
+    n_ta: int,
+    latent_variance: float,
+    time: float,
+    n_s: int | None = None,
+    method: str = "exact",
+    process: VP = VP(),
+) -> float:
+    """``E || VV' - AA' ||_F^2`` of the rank-d minimiser, isotropic and without residual noise.
+
+    With ``w_i`` the eigenvalues of a Wishart mean and ``l`` the source's variance in units of
+    ``lambda^2``, a mean of ``k = d n_s`` squares, the error is
+
+        sum_i (p_i - 1)^2,   p_i - 1 = s2 (w_i/l - 1)/(m^2 lambda^2 w_i + s2).
+
+    It is quadratic in ``1/l - 1``, which is independent of the target and has the moments
+    ``2/(k - 2)`` and ``(2k + 8)/((k - 2)(k - 4))``. So one expectation over the eigenvalues is
+    left. For many samples it is
+    ``(s2/(m^2 lambda^2 + s2))^2 (d(d+1)/n_ta + 2/n_s)``, and it never is below ``d - n_ta``.
+
+    Implements: R3, R4 (with its exact source term), R5 (asymptotic) and R19 (exact).
+
+    Args:
+        latent_dim: ``d``.
+        n_ta: number of target samples.
+        latent_variance: ``lambda^2``.
+        time: the ``t`` at which the minimiser is fitted.
+        n_s: number of source samples, whose top d eigenvalues are averaged; None is a perfect
+            source, ``l = 1``.
+        method: ``"exact"``, or ``"asymptotic"``: two terms for large ``d`` and ``n_ta``, which fail
+            where ``s2/(m^2 lambda^2)`` is small against ``(1 - sqrt(d/n_ta))^2``.
+        process: forward process.
+
+    Returns:
+        The expected error; infinite if ``d n_s <= 4``.
+
+    Raises:
+        ValueError: values out of range or an unknown method.
+
+    Example:
+        >>> from fsd_jax import theory
+        >>> size = dict(latent_dim=4, latent_variance=1.0, time=0.5)
+        >>> round(theory.expected_subspace_error(n_ta=12, n_s=30, **size), 4)
+        0.3546
+        >>> round(theory.expected_subspace_error(n_ta=3, **size), 3)  # the floor is 4 - 3
+        1.64
+    """
+    _checks.choice("method", method, METHODS)
+    d = _checks.dimension("latent_dim", latent_dim)
+    n = _checks.dimension("n_ta", n_ta)
+    lam2 = float(_checks.positive("latent_variance", latent_variance, np.float64, ndim=(0,))[0])
+    t = _checks.positive("time", time, np.float64, ndim=(0,))[0]
+    signal, noise = process.host_variances(np.asarray(t))
+    first, second = _inverse_variance_moments(d, n_s)
+    if np.isinf(second):
+        return float("inf")
+
+    def error(w: np.ndarray) -> np.ndarray:
+        # (w/l - 1)^2 around w = l = 1, so that nothing cancels for many samples.
+        off = w - 1
+        square = off**2 + 2 * off * w * first + w**2 * second
+        return (noise / (signal * lam2 * w + noise)) ** 2 * square
+
+    mean = wishart_mean if method == "exact" else marchenko_pastur_mean
+    return float(mean(error, dim=d, n=n))
+
+
+def _inverse_variance_moments(d: int, n_s: int | None) -> tuple[float, float]:
+    """First two moments of ``1/l - 1``, ``l`` the mean of ``d n_s`` squared normal variables."""
+    if n_s is None:
+        return 0.0, 0.0
+    k = d * _checks.dimension("n_s", n_s)
+    if k <= 4:
+        return float("inf"), float("inf")
+    return 2 / (k - 2), (2 * k + 8) / ((k - 2) * (k - 4))

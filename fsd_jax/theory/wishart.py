@@ -21,6 +21,9 @@ PANELS, NODES = 48, 16
 REACH = 12.0
 """The spectrum's edges in u are ``sqrt(M) -+ sqrt(N)``; beyond them densities fall like
 ``exp(-u^2/2)``, so 12 more loses nothing in float64."""
+LARGEST = 320
+"""Largest ``min(dim, n)``: from about 350 on the first Laguerre function, from which the others
+follow, underflows within the spectrum."""
 
 
 def wishart_mean(function: Callable[[np.ndarray], np.ndarray], *, dim: int, n: int) -> np.ndarray:
@@ -47,16 +50,19 @@ def wishart_mean(function: Callable[[np.ndarray], np.ndarray], *, dim: int, n: i
     """
     dim, n = _checks.dimension("dim", dim), _checks.dimension("n", n)
     small = min(dim, n)
-    u, weight, cumulative, basis = _basis(small, max(dim, n))
+    if small > LARGEST:
+        raise ValueError(
+            f"min(dim, n) must be at most {LARGEST}, got dim={dim}, n={n}; "
+            "the asymptotic form (marchenko_pastur_mean) is accurate there"
+        )
+    u, half, weight, basis = _basis(small, max(dim, n))
     values = np.asarray(function(u**2 / n), float)
-    totals = basis @ weight
-    tails = totals[:, None] - 2 * (basis @ cumulative)
+    tails, totals = _tails(basis, half, weight)
     A = _even((basis * weight) @ tails.T, totals)
 
     def expectation(F: np.ndarray) -> float:
         weighted = basis * F
-        moments = weighted @ weight
-        beyond = moments[:, None] - 2 * (weighted @ cumulative)
+        beyond, moments = _tails(weighted, half, weight)
         B = _even((weighted * weight) @ tails.T + (basis * weight) @ beyond.T, moments)
         return 0.5 * float(np.trace(_linalg.host_solve(A, B)))
 
@@ -64,6 +70,18 @@ def wishart_mean(function: Callable[[np.ndarray], np.ndarray], *, dim: int, n: i
     if dim > n:
         flat += (dim - n) * np.asarray(function(np.zeros(1)), float).reshape(-1)
     return flat.reshape(values.shape[:-1])
+
+
+def _tails(
+    functions: np.ndarray, half: np.ndarray, weight: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """``int sgn(v - u) f(v) dv`` at the nodes u, and ``int f``, for rows of values at the nodes."""
+    panels = functions.reshape(len(functions), half.size, NODES)
+    whole = np.sum(panels * weight.reshape(half.size, NODES), axis=2)
+    before = np.cumsum(whole, axis=1) - whole
+    upto = before[:, :, None] + half[:, None] * (panels @ _running_integral().T)
+    totals = np.sum(whole, axis=1)
+    return totals[:, None] - 2 * upto.reshape(functions.shape), totals
 
 
 def _even(matrix: np.ndarray, border: np.ndarray) -> np.ndarray:
@@ -77,40 +95,40 @@ def _even(matrix: np.ndarray, border: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=64)
 def _basis(small: int, large: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Nodes in u, their weights, the matrix of integrals up to each node, and Laguerre functions.
+    """Nodes in u, half the panels' widths, weights, and Laguerre functions at the nodes.
 
     Everything is written in ``delta = u - sqrt(M)``, so that nothing cancels for large n.
     """
     centre = large**0.5
     width = small**0.5 + REACH
     start = -min(width, centre)
-    fraction = np.linspace(0, 1, PANELS + 1)
-    # Where the spectrum touches zero, functions of w vary fast near it: finer panels there.
-    edges = start + (width - start) * (fraction**2 if start == -centre else fraction)
+    fraction = np.linspace(0, 1, max(PANELS, small) + 1)
+    if start == -centre:
+        # Where the spectrum touches zero, functions of w may vary on a tiny scale near it: panels
+        # shrink towards it, and the first one is halved again and again.
+        fraction = np.concatenate(
+            [[0], fraction[1] ** 2 * 0.5 ** np.arange(16, 0, -1), fraction[1:] ** 2]
+        )
+    edges = start + (width - start) * fraction
     x, w = np.polynomial.legendre.leggauss(NODES)
-    half = np.diff(edges)[:, None] / 2
-    delta = (edges[:-1, None] + half * (x + 1)).ravel()
-    weight = (half * w).ravel()
-    running = np.zeros((delta.size, delta.size))
-    local = _running_integral(x)
-    for p in range(PANELS):
-        rows = slice(p * NODES, (p + 1) * NODES)
-        running[rows, rows] = half[p] * local.T
-        running[rows, (p + 1) * NODES :] = weight[rows, None]
-    return centre + delta, weight, running, _laguerre(delta, small, large)
+    half = np.diff(edges) / 2
+    delta = (edges[:-1, None] + half[:, None] * (x + 1)).ravel()
+    weight = (half[:, None] * w).ravel()
+    return centre + delta, half, weight, _laguerre(delta, small, large)
 
 
-def _running_integral(x: np.ndarray) -> np.ndarray:
-    """Matrix from values at Legendre nodes to integrals from -1 to each node."""
-    degrees = np.eye(len(x))
+@lru_cache(maxsize=1)
+def _running_integral() -> np.ndarray:
+    """Matrix from values at a panel's Legendre nodes to integrals from -1 to each node."""
+    x = np.polynomial.legendre.leggauss(NODES)[0]
     integrals = np.stack(
         [
             np.polynomial.legendre.legval(x, np.polynomial.legendre.legint(row, lbnd=-1))
-            for row in degrees
+            for row in np.eye(NODES)
         ],
         axis=1,
     )
-    values = np.polynomial.legendre.legvander(x, len(x) - 1)
+    values = np.polynomial.legendre.legvander(x, NODES - 1)
     return _linalg.host_solve(values.T, integrals.T).T
 
 
