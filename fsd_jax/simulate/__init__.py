@@ -1,5 +1,18 @@
 """Replicates from their exact law, without drawing data."""
 
-from fsd_jax.simulate.spectra import bartlett_factor
+from fsd_jax.simulate.chi_square import centred_chi_square
+from fsd_jax.simulate.replicate import block_errors, errors, subspace_errors
+from fsd_jax.simulate.sampled import reduced_samples, sampled_errors
+from fsd_jax.simulate.spectra import WishartSpectra, bartlett_factor, wishart_freedom
 
-__all__ = ["bartlett_factor"]
+__all__ = [
+    "WishartSpectra",
+    "bartlett_factor",
+    "block_errors",
+    "centred_chi_square",
+    "errors",
+    "reduced_samples",
+    "sampled_errors",
+    "subspace_errors",
+    "wishart_freedom",
+]
