@@ -3,7 +3,7 @@
 Importing this package starts no backend and changes no configuration.
 """
 
-from fsd_jax import simulate, theory
+from fsd_jax import simulate, sweep, theory
 from fsd_jax._checks import Status, describe
 from fsd_jax._version import __version__
 from fsd_jax.fewshot.adapt import finetune, source_as_is, target_only
@@ -67,6 +67,7 @@ __all__ = [
     "simulate",
     "source_as_is",
     "subspace_error",
+    "sweep",
     "target_only",
     "theory",
     "train",

@@ -1,0 +1,195 @@
+"""Running a plan: fixed blocks, several devices, and a journal that survives a kill.
+
+A block of replicates has its own key, and one compiled loop computes and condenses it whatever else
+runs beside it. Blocks are merged on the host in float64, in block order. So a result depends on the
+plan alone, not on batch size, devices, order or interruptions.
+"""
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from os import PathLike
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Array, Float, Key
+
+from fsd_jax import _checks
+from fsd_jax.sweep.grid import Group, Plan, Program
+from fsd_jax.sweep.table import QUANTILES, Journal, Tally, write_results
+
+log = logging.getLogger("fsd_jax")
+BATCH_SIZE = 65_536
+"""Replicates between two entries of the journal: about a tenth of a second's work."""
+
+
+def run(
+    plan: Plan,
+    out: str | PathLike[str],
+    *,
+    batch_size: int = BATCH_SIZE,
+    devices: int | None = None,
+    resume: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Run a plan, durably, and write ``results.jsonl`` and ``manifest.json`` into a folder.
+
+    Killed at any moment, it can be resumed: at most the running batch is done again and the results
+    end with the same bytes. A group that fails is recorded in its rows' status; the others go on.
+
+    Args:
+        plan: from `plan_errors`, or your own cells and programs.
+        out: folder, made when missing.
+        batch_size: replicates between two journal entries, rounded down to whole blocks on every
+            device (but at least one); bounds what is in memory and what a kill loses. Results do
+            not depend on it.
+        devices: use this many devices; None is all. Results do not depend on it.
+        resume: go on with what the folder holds; otherwise it must hold no sweep.
+        progress: called with the numbers of finished and of all blocks.
+
+    Returns:
+        The path of ``results.jsonl``.
+
+    Raises:
+        ValueError: options out of range, a folder that holds another sweep or, without `resume`,
+            any sweep.
+        OSError: the folder cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> from fsd_jax import sweep
+        >>> plan = sweep.plan_errors(n_ta=[4, 8], d=[2], t=[1.0], replicates=100)
+        >>> sweep.run(plan, tempfile.mkdtemp()).name
+        'results.jsonl'
+    """
+    batch_size = _checks.dimension("batch_size", batch_size)
+    chosen = _devices(devices)
+    _meet("fsd_jax sweep: open")
+    journal = Journal.open(plan, Path(out), resume=resume, write=jax.process_index() == 0)
+    failed: dict[int, str] = {}
+    done = sum(tally.blocks for tally in journal.tallies.values())
+    for index, group in enumerate(plan.groups):
+        tally = journal.tallies.setdefault(index, Tally.empty(len(group.cells)))
+        try:
+            for _ in _advance(plan, group, tally, chosen, batch_size):
+                journal.append(index, tally)
+                if progress is not None:
+                    progress(done + tally.blocks, plan.blocks)
+        except Exception as error:
+            # One group must not take the sweep down; its rows say why it has no numbers.
+            log.warning("sweep: %s failed: %s", group.identity, error)
+            failed[index] = f"failed: {type(error).__name__}: {error}".splitlines()[0]
+        done += tally.blocks
+    _meet("fsd_jax sweep: done")
+    return write_results(plan, Path(out), journal, failed)
+
+
+def _advance(
+    plan: Plan, group: Group, tally: Tally, devices: Sequence[jax.Device], batch_size: int
+) -> Iterator[None]:
+    """Bring a tally to all replicates, one batch at a time; yields after each."""
+    block = group.program.block
+    total = -(-plan.replicates // block)
+    capacity = max(batch_size // (block * len(devices)), 1)
+    condense = _compiled(group.program, capacity, tuple(devices))
+    key = stream(plan.seed, group.identity)
+    while tally.blocks < total:
+        first, last = tally.blocks, min(tally.blocks + capacity * len(devices), total)
+        each = -(-(last - first) // len(devices))
+        bounds = np.asarray([first, last, each, plan.replicates])
+        condensed = _gather(condense(key, bounds, *group.arguments))
+        for number in range(first, last):
+            device, place = divmod(number - first, each)
+            live = min(plan.replicates - number * block, block)
+            tally.add(condensed[device * capacity + place], live)
+        yield
+
+
+def stream(seed: int, identity: str) -> Key[Array, ""]:
+    """The random stream of a group: stable, whatever else is in the plan."""
+    digest = hashlib.sha256(identity.encode()).digest()
+    key = jax.random.key(seed)
+    for place in (0, 4):
+        key = jax.random.fold_in(key, int.from_bytes(digest[place : place + 4], "little"))
+    return key
+
+
+@lru_cache(maxsize=32)
+def _compiled(
+    program: Program, capacity: int, devices: tuple[jax.Device, ...]
+) -> Callable[..., Array]:
+    """The program over a batch of blocks, sharded over devices.
+
+    The number of blocks is an argument: a loop of unknown length is not unrolled, so that every
+    batch runs the same code and rounds alike.
+    """
+    mesh = Mesh(np.asarray(devices), ("blocks",))
+
+    def shard(key: Array, bounds: Array, *arguments: Array) -> Array:
+        first, last, each, replicates = bounds
+        start = first + jax.lax.axis_index("blocks") * each
+        count = jnp.clip(last - start, 0, each)
+
+        def one(place: Array, condensed: Array) -> Array:
+            number = start + place
+            values = program(jax.random.fold_in(key, number), *arguments)
+            live = jnp.minimum(replicates - number * program.block, program.block)
+            return condensed.at[place].set(_condense(values, live))
+
+        shape = jax.eval_shape(program, key, *arguments)
+        empty = jnp.zeros((capacity, shape.shape[0], 3 + len(QUANTILES)), shape.dtype)
+        return jax.lax.fori_loop(0, count, one, empty)
+
+    return jax.jit(
+        lambda key, bounds, *arguments: jax.shard_map(
+            shard,
+            mesh=mesh,
+            in_specs=(PartitionSpec(),) * (2 + len(arguments)),
+            out_specs=PartitionSpec("blocks"),
+            check_vma=False,
+        )(key, bounds, *arguments)
+    )
+
+
+def _condense(values: Float[Array, "rows block"], live: Array) -> Float[Array, "rows fields"]:
+    """Mean, squared deviations, non-finite count and quantiles of the first `live` columns."""
+    alive = jnp.arange(values.shape[1]) < live
+    mean = jnp.sum(jnp.where(alive, values, 0), axis=1) / live
+    squares = jnp.sum(jnp.where(alive, values - mean[:, None], 0) ** 2, axis=1)
+    bad = jnp.sum(alive & ~jnp.isfinite(values), axis=1).astype(values.dtype)
+    ordered = jnp.sort(jnp.where(alive, values, jnp.inf), axis=1)
+    place = jnp.asarray(QUANTILES, values.dtype) * (live - 1)
+    low = jnp.floor(place).astype(int)
+    high = jnp.minimum(low + 1, live - 1)
+    share = place - low
+    quantiles = ordered[:, low] * (1 - share) + ordered[:, high] * share
+    return jnp.concatenate([jnp.stack([mean, squares, bad], axis=1), quantiles], axis=1)
+
+
+def _devices(number: int | None) -> list[jax.Device]:
+    available = jax.devices()
+    if number is None:
+        return available
+    number = _checks.dimension("devices", number, high=len(available), top=" devices here")
+    return available[:number]
+
+
+def _gather(condensed: Array) -> np.ndarray:
+    """All devices' summaries on this host, in float64."""
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        condensed = multihost_utils.process_allgather(condensed, tiled=True)
+    return np.asarray(condensed, np.float64)
+
+
+def _meet(name: str) -> None:
+    """Wait for the other processes, where there are any."""
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices(name)
