@@ -1,12 +1,48 @@
-"""What should come out: exact expectations and curves, in float64 on the host."""
+"""What should come out: exact expectations, expansions, bounds and plans, on the host."""
 
-from fsd_jax.theory.curves import expected_score_error, expected_subspace_error
-from fsd_jax.theory.expansions import marchenko_pastur_mean
+from fsd_jax.theory.bounds import (
+    Estimate,
+    LeastConstant,
+    least_constant,
+    log_exponent,
+    theorem_4_3,
+    theorem_5_2,
+)
+from fsd_jax.theory.curves import (
+    expected_score_error,
+    expected_subspace_error,
+    source_subspace_error,
+)
+from fsd_jax.theory.expansions import (
+    diagonal_gain_error,
+    marchenko_pastur_mean,
+    spiked_subspace_error,
+    spiked_threshold,
+)
+from fsd_jax.theory.planner import Plan, plan
+from fsd_jax.theory.rates import Slope, loglog_slope
+from fsd_jax.theory.table import samples_by_rule, table_one
 from fsd_jax.theory.wishart import wishart_mean
 
 __all__ = [
+    "Estimate",
+    "LeastConstant",
+    "Plan",
+    "Slope",
+    "diagonal_gain_error",
     "expected_score_error",
     "expected_subspace_error",
+    "least_constant",
+    "log_exponent",
+    "loglog_slope",
     "marchenko_pastur_mean",
+    "plan",
+    "samples_by_rule",
+    "source_subspace_error",
+    "spiked_subspace_error",
+    "spiked_threshold",
+    "table_one",
+    "theorem_4_3",
+    "theorem_5_2",
     "wishart_mean",
 ]

@@ -155,6 +155,43 @@ def expected_subspace_error(
     return float(mean(error, dim=d, n=n))
 
 
+def source_subspace_error(
+    *, latent_dim: int, n_s: int, latent_variance: float, time: float, process: VP = VP()
+) -> float:
+    """What a perfect target leaves of `expected_subspace_error`: the limit of many `n_ta`.
+
+        d (s2/(m^2 lambda^2 + s2))^2 (2k + 8)/((k - 2)(k - 4)),   k = d n_s,
+
+    which is ``2/n_s`` times the square for large ``n_s``.
+
+    Implements: R4 (source term, exact).
+
+    Args:
+        latent_dim: ``d``.
+        n_s: number of source samples.
+        latent_variance: ``lambda^2``.
+        time: the ``t`` at which the minimiser is fitted.
+        process: forward process.
+
+    Returns:
+        The error; infinite if ``d n_s <= 4``.
+
+    Raises:
+        ValueError: values out of range.
+
+    Example:
+        >>> from fsd_jax import theory
+        >>> size = dict(latent_dim=4, latent_variance=1.0, time=0.5)
+        >>> f"{theory.source_subspace_error(n_s=1000, **size):.2e}"
+        '3.10e-04'
+    """
+    d = _checks.dimension("latent_dim", latent_dim)
+    lam2 = float(_checks.positive("latent_variance", latent_variance, np.float64, ndim=(0,))[0])
+    t = _checks.positive("time", time, np.float64, ndim=(0,))[0]
+    signal, noise = process.host_variances(np.asarray(t))
+    return float(d * (noise / (signal * lam2 + noise)) ** 2 * _inverse_variance_moments(d, n_s)[1])
+
+
 def _inverse_variance_moments(d: int, n_s: int | None) -> tuple[float, float]:
     """First two moments of ``1/l - 1``, ``l`` the mean of ``d n_s`` squared normal variables."""
     if n_s is None:

@@ -93,7 +93,7 @@ def _even(matrix: np.ndarray, border: np.ndarray) -> np.ndarray:
     return np.block([[matrix, column], [-column.T, np.zeros((1, 1))]])
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def _basis(small: int, large: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Nodes in u, half the panels' widths, weights, and Laguerre functions at the nodes.
 

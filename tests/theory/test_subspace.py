@@ -75,6 +75,16 @@ def test_sharp_constants_for_many_samples(d, n_s):
         assert abs(exact / _leading(d, 10**12, 2.0, 0.5, n_s) - 1) < 1e-8
 
 
+def test_the_source_term_is_the_limit_of_many_target_samples():
+    for d, n_s in [(1, 5), (4, 30), (16, 10**12)]:
+        size = dict(latent_dim=d, n_s=n_s, latent_variance=2.0, time=0.5)
+        left = theory.source_subspace_error(**size)
+        whole = theory.expected_subspace_error(n_ta=10**15, **size)
+        rest = theory.expected_subspace_error(**{**size, "n_s": None}, n_ta=10**15)
+        assert abs((whole - rest) / left - 1) < 1e-6
+    assert theory.source_subspace_error(**{**size, "latent_dim": 2, "n_s": 2}) == np.inf
+
+
 def test_late_times_and_the_floor():
     # t -> infinity: d(rho - 1)^2 + rho^2 d(d+1)/n, with a perfect source d(d+1)/n.
     assert abs(_expected(6, 9, 2.0, 800.0) - 42 / 9) < 1e-9

@@ -1,5 +1,8 @@
+import itertools
+
 import numpy as np
 import pytest
+from scipy import integrate, stats
 
 from fsd_jax import theory
 
@@ -47,3 +50,26 @@ def test_dimensions_are_checked():
     for bad in (0, 2.5, True):
         with pytest.raises(ValueError, match="dim"):
             theory.wishart_mean(np.square, dim=bad, n=3)
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+@pytest.mark.parametrize("r", [0.5, 1e-3, 1e-6, 1e-9])
+def test_tiny_scales_near_zero_are_resolved(n, r):
+    # One dimension: chi with n degrees of freedom, integrated piece by piece.
+    F = lambda w: (r * (w - 1) / (w + r)) ** 2
+    scale = (n * r) ** 0.5
+    edges = [0, *(edge for edge in scale * 4.0 ** np.arange(-6, 30) if edge < 60), 60]
+    pieces = [
+        integrate.quad(lambda u: F(u * u / n) * stats.chi.pdf(u, n), a, b, epsabs=0, epsrel=1e-11)
+        for a, b in itertools.pairwise(edges)
+    ]
+    exact = sum(piece[0] for piece in pieces)
+    assert abs(float(theory.wishart_mean(F, dim=1, n=n)) / exact - 1) < 1e-9
+
+
+@pytest.mark.parametrize(("dim", "n"), [(320, 320), (320, 2000), (1000, 150)])
+def test_large_dimensions(dim, n):
+    squares = theory.wishart_mean(lambda s: (s - 1) ** 2, dim=dim, n=n)
+    assert abs(float(squares) / (dim * (dim + 1) / n) - 1) < 1e-10
+    with pytest.raises(ValueError, match="at most 320"):
+        theory.wishart_mean(np.square, dim=321, n=400)
