@@ -12,6 +12,7 @@ from fsd_jax.theory.curves import (
     expected_score_error,
     expected_subspace_error,
     source_subspace_error,
+    subspace_error_variance,
 )
 from fsd_jax.theory.expansions import (
     diagonal_gain_error,
@@ -22,7 +23,7 @@ from fsd_jax.theory.expansions import (
 from fsd_jax.theory.planner import Plan, plan
 from fsd_jax.theory.rates import Slope, loglog_slope
 from fsd_jax.theory.table import samples_by_rule, table_one
-from fsd_jax.theory.wishart import wishart_mean
+from fsd_jax.theory.wishart import wishart_covariance, wishart_mean
 
 __all__ = [
     "Estimate",
@@ -41,8 +42,10 @@ __all__ = [
     "source_subspace_error",
     "spiked_subspace_error",
     "spiked_threshold",
+    "subspace_error_variance",
     "table_one",
     "theorem_4_3",
     "theorem_5_2",
+    "wishart_covariance",
     "wishart_mean",
 ]

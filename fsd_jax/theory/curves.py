@@ -1,12 +1,16 @@
 """Expected errors as functions of the sample sizes, exact where an exact form is known."""
 
+import math
+from collections.abc import Callable
+from fractions import Fraction
+
 import numpy as np
 from jax.typing import ArrayLike
 
 from fsd_jax import _checks
 from fsd_jax.process import VP
 from fsd_jax.theory.expansions import marchenko_pastur_mean
-from fsd_jax.theory.wishart import wishart_mean
+from fsd_jax.theory.wishart import wishart_covariance, wishart_mean
 
 ESTIMATORS = ("scratch", "orthonormal")
 METHODS = ("exact", "asymptotic")
@@ -136,23 +140,80 @@ def expected_subspace_error(
         1.64
     """
     _checks.choice("method", method, METHODS)
-    d = _checks.dimension("latent_dim", latent_dim)
-    n = _checks.dimension("n_ta", n_ta)
+    d, n = _checks.dimension("latent_dim", latent_dim), _checks.dimension("n_ta", n_ta)
+    parts = _parts(latent_variance, time, process)
+    _, first, second, *_ = _inverse_variance_moments(d, n_s)
+    if np.isinf(second):
+        return float("inf")
+    mean = wishart_mean if method == "exact" else marchenko_pastur_mean
+    weights = np.array([1, 2 * first, second])
+    return float(mean(lambda w: weights @ parts(w), dim=d, n=n))
+
+
+def subspace_error_variance(
+    *,
+    latent_dim: int,
+    n_ta: int,
+    latent_variance: float,
+    time: float,
+    n_s: int | None = None,
+    process: VP = VP(),
+) -> float:
+    """Exact variance of ``|| VV' - AA' ||_F^2``, whose mean is `expected_subspace_error`.
+
+    The error is ``X_0 + 2 q X_1 + q^2 X_2``, ``q = 1/l - 1``, with sums ``X`` over the target's
+    eigenvalues alone; their means and covariances and four moments of ``q`` give the variance.
+
+    Implements: R19 (second moments).
+
+    Args:
+        latent_dim: ``d``.
+        n_ta: number of target samples.
+        latent_variance: ``lambda^2``.
+        time: the ``t`` at which the minimiser is fitted.
+        n_s: number of source samples; None is a perfect source.
+        process: forward process.
+
+    Returns:
+        The variance; infinite if ``d n_s <= 8``.
+
+    Raises:
+        ValueError: values out of range.
+
+    Example:
+        >>> from fsd_jax import theory
+        >>> size = dict(latent_dim=4, n_ta=12, n_s=30, latent_variance=1.0, time=0.5)
+        >>> round(theory.subspace_error_variance(**size) ** 0.5, 3)
+        0.176
+    """
+    d, n = _checks.dimension("latent_dim", latent_dim), _checks.dimension("n_ta", n_ta)
+    parts = _parts(latent_variance, time, process)
+    q = _inverse_variance_moments(d, n_s)
+    if np.isinf(q[4]):
+        return float("inf")
+    scale = np.array([1, 2, 1])
+    mean = scale * wishart_mean(parts, dim=d, n=n)
+    within = np.outer(scale, scale) * wishart_covariance(parts, dim=d, n=n)
+    # Moments of (1, q, q^2): of each pair, and less the product of the single ones.
+    pair = np.array([[q[i + j] for j in range(3)] for i in range(3)])
+    between = pair - np.outer(pair[0], pair[0])
+    return float(np.sum(pair * within) + mean @ between @ mean)
+
+
+def _parts(latent_variance: float, time: float, process: VP) -> Callable[[np.ndarray], np.ndarray]:
+    """``s2^2/(m^2 lambda^2 w + s2)^2 ((w-1)^2, (w-1) w, w^2)``, the quadratic form in ``1/l - 1``.
+
+    Around ``w = l = 1``, so that nothing cancels for many samples.
+    """
     lam2 = float(_checks.positive("latent_variance", latent_variance, np.float64, ndim=(0,))[0])
     t = _checks.positive("time", time, np.float64, ndim=(0,))[0]
     signal, noise = process.host_variances(np.asarray(t))
-    first, second = _inverse_variance_moments(d, n_s)
-    if np.isinf(second):
-        return float("inf")
 
-    def error(w: np.ndarray) -> np.ndarray:
-        # (w/l - 1)^2 around w = l = 1, so that nothing cancels for many samples.
-        off = w - 1
-        square = off**2 + 2 * off * w * first + w**2 * second
-        return (noise / (signal * lam2 * w + noise)) ** 2 * square
+    def parts(w: np.ndarray) -> np.ndarray:
+        share, off = (noise / (signal * lam2 * w + noise)) ** 2, w - 1
+        return np.stack([share * off**2, share * off * w, share * w**2])
 
-    mean = wishart_mean if method == "exact" else marchenko_pastur_mean
-    return float(mean(error, dim=d, n=n))
+    return parts
 
 
 def source_subspace_error(
@@ -186,17 +247,25 @@ def source_subspace_error(
         '3.10e-04'
     """
     d = _checks.dimension("latent_dim", latent_dim)
-    lam2 = float(_checks.positive("latent_variance", latent_variance, np.float64, ndim=(0,))[0])
-    t = _checks.positive("time", time, np.float64, ndim=(0,))[0]
-    signal, noise = process.host_variances(np.asarray(t))
-    return float(d * (noise / (signal * lam2 + noise)) ** 2 * _inverse_variance_moments(d, n_s)[1])
+    parts = _parts(latent_variance, time, process)(np.ones(1))
+    return float(d * parts[2, 0] * _inverse_variance_moments(d, n_s)[2])
 
 
-def _inverse_variance_moments(d: int, n_s: int | None) -> tuple[float, float]:
-    """First two moments of ``1/l - 1``, ``l`` the mean of ``d n_s`` squared normal variables."""
+def _inverse_variance_moments(d: int, n_s: int | None) -> list[float]:
+    """``E (1/l - 1)^j`` for j = 0 to 4, ``l`` the mean of ``k = d n_s`` squared normal variables.
+
+    ``E 1/l^j = k^j/((k-2)(k-4)...(k-2j))``; in fractions, because the powers cancel.
+    """
     if n_s is None:
-        return 0.0, 0.0
+        return [1.0, 0.0, 0.0, 0.0, 0.0]
     k = d * _checks.dimension("n_s", n_s)
-    if k <= 4:
-        return float("inf"), float("inf")
-    return 2 / (k - 2), (2 * k + 8) / ((k - 2) * (k - 4))
+    inverse = [Fraction(1)]
+    for j in range(1, 5):
+        if k <= 2 * j:
+            break
+        inverse.append(inverse[-1] * Fraction(k, k - 2 * j))
+    moments = [
+        float(sum((-1) ** (j - i) * math.comb(j, i) * inverse[i] for i in range(j + 1)))
+        for j in range(len(inverse))
+    ]
+    return moments + [float("inf")] * (5 - len(moments))

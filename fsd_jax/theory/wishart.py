@@ -41,47 +41,108 @@ def wishart_mean(function: Callable[[np.ndarray], np.ndarray], *, dim: int, n: i
         The expectation, an array of the leading shape of ``F`` (a scalar array as a rule).
 
     Raises:
-        ValueError: dimensions below one.
+        ValueError: dimensions below one, or both above `LARGEST`.
 
     Example:
         >>> from fsd_jax import theory
         >>> round(float(theory.wishart_mean(lambda s: s**2, dim=3, n=5)), 9)  # d(1 + (d+1)/n)
         5.4
     """
-    dim, n = _checks.dimension("dim", dim), _checks.dimension("n", n)
-    small = min(dim, n)
-    if small > LARGEST:
-        raise ValueError(
-            f"min(dim, n) must be at most {LARGEST}, got dim={dim}, n={n}; "
-            "the asymptotic form (marchenko_pastur_mean) is accurate there"
-        )
-    u, half, weight, basis = _basis(small, max(dim, n))
-    values = np.asarray(function(u**2 / n), float)
-    tails, totals = _tails(basis, half, weight)
-    A = _even((basis * weight) @ tails.T, totals)
-
-    def expectation(F: np.ndarray) -> float:
-        weighted = basis * F
-        beyond, moments = _tails(weighted, half, weight)
-        B = _even((weighted * weight) @ tails.T + (basis * weight) @ beyond.T, moments)
-        return 0.5 * float(np.trace(_linalg.host_solve(A, B)))
-
-    flat = np.array([expectation(F) for F in values.reshape(-1, u.size)])
+    dim, n, rule = _prepare(dim, n)
+    values = np.asarray(function(rule.u**2 / n), float)
+    flat = np.array([0.5 * np.trace(rule.first(F)) for F in values.reshape(-1, rule.u.size)])
     if dim > n:
         flat += (dim - n) * np.asarray(function(np.zeros(1)), float).reshape(-1)
     return flat.reshape(values.shape[:-1])
 
 
-def _tails(
-    functions: np.ndarray, half: np.ndarray, weight: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """``int sgn(v - u) f(v) dv`` at the nodes u, and ``int f``, for rows of values at the nodes."""
-    panels = functions.reshape(len(functions), half.size, NODES)
-    whole = np.sum(panels * weight.reshape(half.size, NODES), axis=2)
-    before = np.cumsum(whole, axis=1) - whole
-    upto = before[:, :, None] + half[:, None] * (panels @ _running_integral().T)
-    totals = np.sum(whole, axis=1)
-    return totals[:, None] - 2 * upto.reshape(functions.shape), totals
+def wishart_covariance(
+    function: Callable[[np.ndarray], np.ndarray], *, dim: int, n: int
+) -> np.ndarray:
+    """Covariances of ``T_a = sum_i F_a(s_i)`` over the eigenvalues of `wishart_mean`.
+
+    The second derivative of the logarithm of the same Pfaffian: with ``C`` as ``A`` but with
+    ``F_a(u) F_b(v)`` inserted (both orders averaged, no border),
+
+        Cov(T_a, T_b) = E sum_i F_a F_b + tr(A^-1 C_ab) - tr(A^-1 B_a A^-1 B_b)/2.
+
+    The terms cancel if ``F`` is nearly constant over the spectrum, so subtract a constant first.
+
+    Implements: R19 (second moments), see docs/equations.
+
+    Args:
+        function: ``F``, from eigenvalues ``(nodes,)`` to values ``(nodes,)`` or ``(K, nodes)``.
+        dim: dimension of the samples.
+        n: number of samples.
+
+    Returns:
+        The variance, a scalar array, or covariances ``(K, K)``.
+
+    Raises:
+        ValueError: dimensions below one, or both above `LARGEST`.
+
+    Example:
+        >>> from fsd_jax import theory
+        >>> round(float(theory.wishart_covariance(lambda s: s, dim=3, n=5)), 9)  # 2d/n
+        1.2
+    """
+    dim, n, rule = _prepare(dim, n)
+    values = np.asarray(function(rule.u**2 / n), float)
+    rows = values.reshape(-1, rule.u.size)
+    first = [rule.first(F) for F in rows]
+    covariance = np.empty((len(rows), len(rows)))
+    for i, j in zip(*np.triu_indices(len(rows)), strict=True):
+        product = 0.5 * np.trace(rule.first(rows[i] * rows[j]))
+        second = np.trace(rule.second(rows[i], rows[j]))
+        covariance[i, j] = product + second - 0.5 * np.sum(first[i] * first[j].T)
+        covariance[j, i] = covariance[i, j]
+    return covariance.reshape(values.shape[:-1] * 2)
+
+
+class _Rule:
+    """Quadrature for one pair of sizes, and the matrix ``A`` of the Pfaffian."""
+
+    def __init__(self, small: int, large: int) -> None:
+        self.u, self.half, self.weight, self.basis = _basis(small, large)
+        self.tails, totals = self._tails(self.basis)
+        self.A = _even((self.basis * self.weight) @ self.tails.T, totals)
+
+    def first(self, F: np.ndarray) -> np.ndarray:
+        """``A^-1 B`` for a function's values at the nodes."""
+        weighted = self.basis * F
+        beyond, moments = self._tails(weighted)
+        B = (weighted * self.weight) @ self.tails.T + (self.basis * self.weight) @ beyond.T
+        return _linalg.host_solve(self.A, _even(B, moments))
+
+    def second(self, F: np.ndarray, G: np.ndarray) -> np.ndarray:
+        """``A^-1 C`` for two functions; taking the odd part averages both orders."""
+        beyond, moments = self._tails(self.basis * G)
+        C = (self.basis * (F * self.weight)) @ beyond.T
+        return _linalg.host_solve(self.A, _even(C, 0 * moments))
+
+    def _tails(self, functions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """``int sgn(v - u) f(v) dv`` at the nodes u, and ``int f``, for rows of values."""
+        panels = functions.reshape(len(functions), self.half.size, NODES)
+        whole = np.sum(panels * self.weight.reshape(self.half.size, NODES), axis=2)
+        before = np.cumsum(whole, axis=1) - whole
+        upto = before[:, :, None] + self.half[:, None] * (panels @ _running_integral().T)
+        totals = np.sum(whole, axis=1)
+        return totals[:, None] - 2 * upto.reshape(functions.shape), totals
+
+
+def _prepare(dim: int, n: int) -> tuple[int, int, _Rule]:
+    dim, n = _checks.dimension("dim", dim), _checks.dimension("n", n)
+    if min(dim, n) > LARGEST:
+        raise ValueError(
+            f"min(dim, n) must be at most {LARGEST}, got dim={dim}, n={n}; "
+            "the asymptotic form (marchenko_pastur_mean) is accurate there"
+        )
+    return dim, n, _rule(min(dim, n), max(dim, n))
+
+
+@lru_cache(maxsize=16)
+def _rule(small: int, large: int) -> _Rule:
+    return _Rule(small, large)
 
 
 def _even(matrix: np.ndarray, border: np.ndarray) -> np.ndarray:
@@ -93,7 +154,6 @@ def _even(matrix: np.ndarray, border: np.ndarray) -> np.ndarray:
     return np.block([[matrix, column], [-column.T, np.zeros((1, 1))]])
 
 
-@lru_cache(maxsize=16)
 def _basis(small: int, large: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Nodes in u, half the panels' widths, weights, and Laguerre functions at the nodes.
 

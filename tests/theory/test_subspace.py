@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy import integrate, stats
 
 from fsd_jax import theory
 
@@ -65,6 +66,39 @@ def test_agrees_with_drawn_data(setting):
     values = _draws(*setting)
     error = values.std(ddof=1) / len(values) ** 0.5
     assert abs(values.mean() - _expected(*setting)) < 4 * error
+
+
+@pytest.mark.parametrize("setting", [row for row in DRAWN if row[:2] != (4, 12) or row[4] == 30])
+def test_variance_agrees_with_drawn_data(setting):
+    # Left out: a source so small that the draws' variance has no standard error.
+    values = _draws(*setting)
+    squares = (values - values.mean()) ** 2
+    error = squares.std(ddof=1) / len(values) ** 0.5
+    d, n_ta, variance, t, n_s = setting
+    exact = theory.subspace_error_variance(
+        latent_dim=d, n_ta=n_ta, latent_variance=variance, time=t, n_s=n_s
+    )
+    assert abs(squares.mean() - exact) < 4 * error
+
+
+def test_variance_for_many_samples():
+    # S - I has independent normal entries of variance 1/n, and 2/n on its diagonal.
+    size = dict(latent_dim=4, n_ta=10**12, latent_variance=1.0, time=0.5)
+    square = (-np.expm1(-0.5)) ** 4 * 4 * 4 * 5 / 1e24
+    assert abs(theory.subspace_error_variance(**size) / square - 1) < 1e-8
+    # The source's error is e = c^2 d q^2, q normal of variance 2/(d n_s): variance 2 (2 c^2/n_s)^2.
+    many = theory.subspace_error_variance(**{**size, "n_ta": 10**15}, n_s=10**9)
+    assert abs(many / (8 * (-np.expm1(-0.5)) ** 4 / 1e18) - 1) < 1e-4
+    assert theory.subspace_error_variance(**size, n_s=2) == np.inf
+
+
+@pytest.mark.parametrize("k", [9, 10, 40])
+def test_moments_of_the_inverse_source_variance(k):
+    exact = [
+        integrate.quad(lambda x, j=j: (k / x - 1) ** j * stats.chi2.pdf(x, k), 0, np.inf)[0]
+        for j in range(5)
+    ]
+    np.testing.assert_allclose(theory.curves._inverse_variance_moments(1, k), exact, rtol=1e-6)
 
 
 @pytest.mark.parametrize(("d", "n_s"), [(1, 10**12), (4, 10**12), (16, 10**9)])

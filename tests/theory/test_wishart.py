@@ -73,3 +73,26 @@ def test_large_dimensions(dim, n):
     assert abs(float(squares) / (dim * (dim + 1) / n) - 1) < 1e-10
     with pytest.raises(ValueError, match="at most 320"):
         theory.wishart_mean(np.square, dim=321, n=400)
+
+
+@pytest.mark.parametrize(("dim", "n"), [(1, 1), (3, 5), (4, 4), (5, 5), (24, 10), (9, 10**12)])
+def test_covariances_of_traces(dim, n):
+    # Var tr S = 2d/n, and Cov(tr S, tr S^2) = 4d(n + d + 1)/n^2.
+    found = theory.wishart_covariance(lambda s: np.stack([s - 1, s**2 - 1]), dim=dim, n=n)
+    assert abs(found[0, 0] / (2 * dim / n) - 1) < 1e-10
+    assert abs(found[0, 1] / (4 * dim * (n + dim + 1) / n**2) - 1) < 1e-10
+    np.testing.assert_array_equal(found, found.T)
+
+
+@pytest.mark.parametrize(("dim", "n"), [(6, 4), (6, 6), (5, 40), (1, 3)])
+def test_covariances_agree_with_drawn_samples(dim, n):
+    rng = np.random.default_rng(1)
+    z = rng.standard_normal((20_000, n, dim))
+    eigenvalues = np.linalg.eigvalsh(np.einsum("rni,rnj->rij", z, z) / n)
+    functions = lambda s: np.stack([(s / (s + 0.5)) ** 2, np.exp(-s)])
+    draws = np.sum(functions(eigenvalues), axis=2)
+    draws -= draws.mean(axis=1, keepdims=True)
+    products = draws[:, None] * draws[None]
+    error = products.std(axis=2) / 20_000**0.5
+    exact = theory.wishart_covariance(functions, dim=dim, n=n)
+    assert np.all(abs(products.mean(axis=2) - exact) < 4 * error)
