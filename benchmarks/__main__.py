@@ -1,4 +1,7 @@
-"""The command line: ``python -m benchmarks [NAME ...] [--quick | --full] [--out DIR]``."""
+"""The command line: ``python -m benchmarks [NAME ...] [--quick | --full] [--out DIR]``.
+
+Also ``python -m benchmarks compare A B`` and ``python -m benchmarks sweep --help``.
+"""
 
 import argparse
 import importlib
@@ -28,7 +31,7 @@ class _Parser(argparse.ArgumentParser):
     """One line of advice instead of a usage dump."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
-        self.exit(2, f"benchmarks: {message}; see python -m benchmarks --help\n")
+        self.exit(2, f"benchmarks: {message}; see {self.prog} --help\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,6 +39,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given and given[0] == "compare":
         return _compare(given[1:])
+    if given and given[0] == "sweep":
+        from benchmarks import sweep
+
+        parser = _Parser(
+            prog="python -m benchmarks sweep", description=sweep.__doc__, allow_abbrev=False
+        )
+        return sweep.main(given[1:], parser, ROOT)
     options = _parse(given)
     if options.list:
         for name, module in CASES.items():

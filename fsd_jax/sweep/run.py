@@ -8,6 +8,7 @@ plan alone, not on batch size, devices, order or interruptions.
 import hashlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import lru_cache
 from os import PathLike
 from pathlib import Path
@@ -15,7 +16,6 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Key
 
 from fsd_jax import _checks
@@ -47,7 +47,7 @@ def run(
         batch_size: replicates between two journal entries, rounded down to whole blocks on every
             device (but at least one); bounds what is in memory and what a kill loses. Results do
             not depend on it.
-        devices: use this many devices; None is all. Results do not depend on it.
+        devices: use this many of each process's devices; None is all. Results do not depend on it.
         resume: go on with what the folder holds; otherwise it must hold no sweep.
         progress: called with the numbers of finished and of all blocks.
 
@@ -72,40 +72,52 @@ def run(
     journal = Journal.open(plan, Path(out), resume=resume, write=jax.process_index() == 0)
     failed: dict[int, str] = {}
     done = sum(tally.blocks for tally in journal.tallies.values())
-    for index, group in enumerate(plan.groups):
-        tally = journal.tallies.setdefault(index, Tally.empty(len(group.cells)))
-        try:
-            for _ in _advance(plan, group, tally, chosen, batch_size):
-                journal.append(index, tally)
-                if progress is not None:
-                    progress(done + tally.blocks, plan.blocks)
-        except Exception as error:
-            # One group must not take the sweep down; its rows say why it has no numbers.
-            log.warning("sweep: %s failed: %s", group.identity, error)
-            failed[index] = f"failed: {type(error).__name__}: {error}".splitlines()[0]
-        done += tally.blocks
+    with ThreadPoolExecutor(len(chosen)) as pool:
+        for index, group in enumerate(plan.groups):
+            tally = journal.tallies.setdefault(index, Tally.empty(len(group.cells)))
+            before = tally.blocks
+            try:
+                for _ in _advance(plan, group, tally, pool, chosen, batch_size):
+                    journal.append(index, tally)
+                    if progress is not None:
+                        progress(done + tally.blocks - before, plan.blocks)
+            except Exception as error:
+                # One group must not take the sweep down; its rows say why it has no numbers.
+                log.warning("sweep: %s failed: %s", group.identity, error)
+                failed[index] = f"failed: {type(error).__name__}: {error}".splitlines()[0]
+            done += tally.blocks - before
     _meet("fsd_jax sweep: done")
     return write_results(plan, Path(out), journal, failed)
 
 
 def _advance(
-    plan: Plan, group: Group, tally: Tally, devices: Sequence[jax.Device], batch_size: int
-) -> Iterator[None]:
+    plan: Plan, group: Group, tally: Tally, pool: Executor, devices: Sequence[jax.Device],
+    batch_size: int,
+) -> Iterator[None]:  # fmt: skip
     """Bring a tally to all replicates, one batch at a time; yields after each."""
     block = group.program.block
     total = -(-plan.replicates // block)
-    capacity = max(batch_size // (block * len(devices)), 1)
-    condense = _compiled(group.program, capacity, tuple(devices))
+    workers = len(devices) * jax.process_count()
+    capacity = max(batch_size // (block * workers), 1)
+    condense = _compiled(group.program, capacity)
     key = stream(plan.seed, group.identity)
+
+    def work(device: jax.Device, bounds: np.ndarray) -> np.ndarray:
+        given = jax.device_put((key, bounds, *group.arguments), device)
+        return np.asarray(condense(*given), np.float64)
+
     while tally.blocks < total:
-        first, last = tally.blocks, min(tally.blocks + capacity * len(devices), total)
-        each = -(-(last - first) // len(devices))
-        bounds = np.asarray([first, last, each, plan.replicates])
-        condensed = _gather(condense(key, bounds, *group.arguments))
+        first, last = tally.blocks, min(tally.blocks + capacity * workers, total)
+        each = -(-(last - first) // workers)
+        starts = np.minimum(first + each * np.arange(workers), last)
+        stops = np.minimum(starts + each, last)
+        bounds = np.stack([starts, stops, np.full_like(starts, plan.replicates)], axis=1)
+        mine = bounds[jax.process_index() * len(devices) :][: len(devices)]
+        condensed = _gather(np.stack(list(pool.map(work, devices, mine))))
         for number in range(first, last):
-            device, place = divmod(number - first, each)
+            worker, place = divmod(number - first, each)
             live = min(plan.replicates - number * block, block)
-            tally.add(condensed[device * capacity + place], live)
+            tally.add(condensed[worker, place], live)
         yield
 
 
@@ -119,20 +131,17 @@ def stream(seed: int, identity: str) -> Key[Array, ""]:
 
 
 @lru_cache(maxsize=32)
-def _compiled(
-    program: Program, capacity: int, devices: tuple[jax.Device, ...]
-) -> Callable[..., Array]:
-    """The program over a batch of blocks, sharded over devices.
+def _compiled(program: Program, capacity: int) -> Callable[..., Array]:
+    """The program over a batch of blocks, for one device.
 
     The number of blocks is an argument: a loop of unknown length is not unrolled, so that every
-    batch runs the same code and rounds alike.
+    batch runs the same code and rounds alike. For the same reason each device has its own copy of
+    this program, instead of one program partitioned over devices: XLA optimises that differently.
     """
-    mesh = Mesh(np.asarray(devices), ("blocks",))
 
-    def shard(key: Array, bounds: Array, *arguments: Array) -> Array:
-        first, last, each, replicates = bounds
-        start = first + jax.lax.axis_index("blocks") * each
-        count = jnp.clip(last - start, 0, each)
+    @jax.jit
+    def condense(key: Array, bounds: Array, *arguments: Array) -> Array:
+        start, stop, replicates = bounds
 
         def one(place: Array, condensed: Array) -> Array:
             number = start + place
@@ -142,17 +151,9 @@ def _compiled(
 
         shape = jax.eval_shape(program, key, *arguments)
         empty = jnp.zeros((capacity, shape.shape[0], 3 + len(QUANTILES)), shape.dtype)
-        return jax.lax.fori_loop(0, count, one, empty)
+        return jax.lax.fori_loop(0, stop - start, one, empty)
 
-    return jax.jit(
-        lambda key, bounds, *arguments: jax.shard_map(
-            shard,
-            mesh=mesh,
-            in_specs=(PartitionSpec(),) * (2 + len(arguments)),
-            out_specs=PartitionSpec("blocks"),
-            check_vma=False,
-        )(key, bounds, *arguments)
-    )
+    return condense
 
 
 def _condense(values: Float[Array, "rows block"], live: Array) -> Float[Array, "rows fields"]:
@@ -171,20 +172,22 @@ def _condense(values: Float[Array, "rows block"], live: Array) -> Float[Array, "
 
 
 def _devices(number: int | None) -> list[jax.Device]:
-    available = jax.devices()
+    available = jax.local_devices()
     if number is None:
         return available
-    number = _checks.dimension("devices", number, high=len(available), top=" devices here")
+    number = _checks.dimension("devices", number, high=len(available), top=" (the devices here)")
     return available[:number]
 
 
-def _gather(condensed: Array) -> np.ndarray:
-    """All devices' summaries on this host, in float64."""
-    if jax.process_count() > 1:
-        from jax.experimental import multihost_utils
+def _gather(condensed: np.ndarray) -> np.ndarray:
+    """All workers' summaries on every host."""
+    if jax.process_count() == 1:
+        return condensed
+    from jax.experimental import multihost_utils
 
-        condensed = multihost_utils.process_allgather(condensed, tiled=True)
-    return np.asarray(condensed, np.float64)
+    # As bytes: without x64 the gathered numbers would be rounded to float32.
+    everyone = multihost_utils.process_allgather(condensed.view(np.uint32))
+    return np.ascontiguousarray(everyone).view(np.float64).reshape(-1, *condensed.shape[1:])
 
 
 def _meet(name: str) -> None:

@@ -163,13 +163,10 @@ def _read_journal(path: Path) -> tuple[dict[int, Tally], int]:
         return tallies, whole
     with open(path, "rb") as file:
         for line in file:
-            try:
-                entry = json.loads(line)
-                tallies[entry["group"]] = Tally.from_json(entry)
-            except (ValueError, KeyError, TypeError):
-                break
             if not line.endswith(b"\n"):
                 break
+            entry = json.loads(line)
+            tallies[entry["group"]] = Tally.from_json(entry)
             whole += len(line)
     return tallies, whole
 
