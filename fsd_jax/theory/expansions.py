@@ -12,7 +12,7 @@ from fsd_jax.theory.bounds import Estimate
 PANELS, NODES = 48, 16
 GAP_STEPS = 10.0
 """Gaps of the spectrum over ``sqrt(l_i l_j/n)`` from which perturbation theory is good to about
-five per cent; measured with d = 2 and 6 (7 gives up to 13, 2 gives 15 to 20)."""
+five per cent; measured with d = 2 and 6 (6 to 7 gave up to 13, 2 gave 15 to 20)."""
 
 
 def marchenko_pastur_mean(
