@@ -30,7 +30,8 @@ def wishart_mean(function: Callable[[np.ndarray], np.ndarray], *, dim: int, n: i
     """``E sum_i F(s_i)`` over all `dim` eigenvalues of ``(1/n) sum z z'``, ``z ~ N(0, I_dim)``.
 
     Exact for every `dim` and `n` (when ``n < dim`` the ``dim - n`` zero eigenvalues count), to
-    about ten digits for functions that vary on the scale of the spectrum or slower.
+    about ten digits for functions that vary on the scale of the spectrum or slower; near zero the
+    scale may be down to ``1e-9`` of it.
 
     Args:
         function: ``F``, from eigenvalues ``(nodes,)`` to values ``(..., nodes)``.

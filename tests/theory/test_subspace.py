@@ -109,6 +109,14 @@ def test_sharp_constants_for_many_samples(d, n_s):
         assert abs(exact / _leading(d, 10**12, 2.0, 0.5, n_s) - 1) < 1e-8
 
 
+def test_the_source_term_is_not_additive():
+    # R4's example at the ratio s2/(m^2 lambda^2) = .3783: exact .22555, additive .2271.
+    size, t = (4, 12, 1.0), 0.32088
+    share = -np.expm1(-t)
+    assert abs(_expected(*size, t, 30) - 0.22555) < 1e-5
+    assert abs(_expected(*size, t) + share**2 * 2 / 30 - 0.2271) < 1e-4
+
+
 def test_the_source_term_is_the_limit_of_many_target_samples():
     for d, n_s in [(1, 5), (4, 30), (16, 10**12)]:
         size = dict(latent_dim=d, n_s=n_s, latent_variance=2.0, time=0.5)
