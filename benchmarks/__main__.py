@@ -22,6 +22,10 @@ CASES = {
     "solve": "solve",
     "optimise": "optimise",
     "gain": "gain",
+    "simulate": "simulate",
+    "linear-rates": "linear_rates",
+    "durability": "durability",
+    "scaling": "scaling",
     "ten-images": "ten_images",
 }
 ROOT = Path(__file__).resolve().parent.parent

@@ -23,6 +23,8 @@ def _summary(rows: list[Record]) -> list[dict[str, str]]:
         return _agreement(rows)
     if rows[0]["case"] == "gain":
         return _pivot(rows, ("metric", "n_ta"), "method", _short)
+    if rows[0]["case"] == "linear-rates" and rows[0]["metric"] == "subspace_error":
+        return [_beside(row) for row in rows]
     if {row["metric"] for row in rows} <= {"time_to_gap", "speedup"}:
         return _pivot(rows, ("D", "n_ta", "method"), "tolerance", _race)
     lines = []
@@ -59,6 +61,17 @@ def _agreement(rows: list[Record]) -> list[dict[str, str]]:
         line["status"] = "+".join(dict.fromkeys(r["status"] for r in cell))
         lines.append(line)
     return lines
+
+
+def _beside(row: Record) -> dict[str, str]:
+    """A mean beside its exact value, its expansion and its bound."""
+    line = {name: f"{row[name]:g}" for name in ("n_ta", "n_s", "d", "t") if row[name] is not None}
+    line["lambda^2"] = f"{row['latent_variance']:g}"
+    line["Monte Carlo"] = _short(row)
+    for name in ("exact", "asymptotic", "bound"):
+        line[name] = "-" if row[name] is None else f"{row[name]:.4g}"
+    line["s.e. off"] = f"{row['sigmas']:+.1f}"
+    return line
 
 
 def _pivot(

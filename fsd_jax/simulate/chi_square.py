@@ -42,10 +42,11 @@ def centred_chi_square(
         >>> bool(jnp.all(abs(jnp.mean(draws, axis=1)) < 5 * jnp.sqrt(2 * k / 4096)))
         True
     """
-    rows = jnp.arange(len(freedom))[:, None]
+    # int32 also where x64 mode would double it: these comparisons are a third of the time.
+    rows = jnp.arange(len(freedom), dtype=jnp.int32)[:, None]
 
     def first_missing(values: Array) -> Int[Array, " replicates"]:
-        return jnp.min(jnp.where(jnp.isnan(values), rows, len(freedom)), axis=0)
+        return jnp.min(jnp.where(jnp.isnan(values), rows, jnp.int32(len(freedom))), axis=0)
 
     def unfinished(state: tuple[Array, Array, Array]) -> Bool[Array, ""]:
         return jnp.any(state[1] < len(freedom))
@@ -67,7 +68,8 @@ def _propose(
     """Deviations, NaN where the proposal is rejected."""
     normal, uniform = jax.random.split(key)
     x = jax.random.normal(normal, shape, freedom.dtype)
-    log_u = jnp.log(jax.random.uniform(uniform, shape, freedom.dtype))
+    # Uniforms may be zero but not one, and an exponential must be finite.
+    log_u = jnp.log(1 - jax.random.uniform(uniform, shape, freedom.dtype))
     # A chi-square of k degrees is 2 d v, v = (1 + y)^3, y = x/(3 sqrt(d)), d = k/2 - 1/3.
     d = jnp.maximum(freedom / 2 - 1 / 3, 0.5)
     y = x * (1 / (3 * jnp.sqrt(d)))

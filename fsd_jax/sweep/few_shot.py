@@ -8,6 +8,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
 from fsd_jax import _checks
@@ -89,6 +90,7 @@ def plan_errors(
     metric: Sequence[str] = ("subspace_error",),
     replicates: int = 1000,
     seed: int = 0,
+    dtype: DTypeLike | None = None,
 ) -> Plan:
     """Plan a sweep of errors over a full grid; `sweep.run` does it.
 
@@ -107,6 +109,7 @@ def plan_errors(
         metric: ``"subspace_error"``, ``"score_error"``, ``"loss_gap"``, ``"kl"``.
         replicates: replicates of each cell.
         seed: base seed.
+        dtype: of the draws; None is JAX's default. float32 is enough for any sample size.
 
     Returns:
         The plan.
@@ -139,13 +142,21 @@ def plan_errors(
         shared = tuple(cell[name] for name in ("n_ta", "n_s", "d", "D", "tau"))
         members.setdefault(shared, []).append(len(cells))
         cells.append(cell)
-    points = list(itertools.product(t, latent_variance))
+    floating = jnp.zeros((), dtype).dtype
+    points = np.asarray(list(itertools.product(t, latent_variance)), floating)
     groups = [
         _group(shared, tuple(places), points, tuple(method), tuple(metric))
         for shared, places in members.items()
     ]
     recorded = {name: list(values) for name, values in axes.items()}
-    return Plan(axes=recorded, cells=cells, groups=groups, seed=seed, replicates=replicates)
+    return Plan(
+        axes=recorded,
+        cells=cells,
+        groups=groups,
+        seed=seed,
+        replicates=replicates,
+        dtype=str(floating),
+    )
 
 
 def _check(axes: dict[str, Sequence[Any]]) -> None:
@@ -175,14 +186,14 @@ def _check(axes: dict[str, Sequence[Any]]) -> None:
 def _group(
     shared: tuple[Any, ...],
     places: tuple[int, ...],
-    points: Sequence[tuple[float, float]],
+    points: np.ndarray,
     methods: tuple[str, ...],
     metrics: tuple[str, ...],
 ) -> Group:
     n_ta, n_s, d, ambient, tau = shared
-    dtype = jnp.zeros(()).dtype
+    dtype = points.dtype
     source = np.inf if n_s is None else n_s
-    t, variance = np.asarray(points, dtype).T
+    t, variance = points.T
     arguments = [np.asarray(n_ta, dtype), np.asarray(source, dtype), t, variance]
     identity = json.dumps(shared)
     if tau == 0:

@@ -121,6 +121,7 @@ class Plan:
         groups: the work.
         seed: base seed.
         replicates: replicates of every cell.
+        dtype: of the draws, for the manifest.
     """
 
     axes: dict[str, Any]
@@ -128,6 +129,7 @@ class Plan:
     groups: Sequence[Group]
     seed: int
     replicates: int
+    dtype: str
 
     @property
     def compilations(self) -> int:

@@ -1,7 +1,7 @@
 """Running a plan: fixed blocks, several devices, and a journal that survives a kill.
 
-A block of replicates has its own key, and one compiled loop computes and condenses it whatever else
-runs beside it. Blocks are merged on the host in float64, in block order. So a result depends on the
+A block of replicates has its own key, and one compiled loop computes it whatever else runs beside
+it. Blocks are merged on the host in float64, in block order. So a result depends on the
 plan alone, not on batch size, devices, order or interruptions.
 """
 
@@ -16,11 +16,11 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Key
 
 from fsd_jax import _checks
 from fsd_jax.sweep.grid import Group, Plan, Program
-from fsd_jax.sweep.table import QUANTILES, Journal, Tally, write_results
+from fsd_jax.sweep.table import Journal, Tally, write_results
 
 log = logging.getLogger("fsd_jax")
 BATCH_SIZE = 65_536
@@ -45,8 +45,8 @@ def run(
         plan: from `plan_errors`, or your own cells and programs.
         out: folder, made when missing.
         batch_size: replicates between two journal entries, rounded down to whole blocks on every
-            device (but at least one); bounds what is in memory and what a kill loses. Results do
-            not depend on it.
+            device (but at least one): a batch's values are what is in memory, and what a kill
+            loses. Results do not depend on it.
         devices: use this many of each process's devices; None is all. Results do not depend on it.
         resume: go on with what the folder holds; otherwise it must hold no sweep.
         progress: called with the numbers of finished and of all blocks.
@@ -99,25 +99,25 @@ def _advance(
     total = -(-plan.replicates // block)
     workers = len(devices) * jax.process_count()
     capacity = max(batch_size // (block * workers), 1)
-    condense = _compiled(group.program, capacity)
+    draw = _compiled(group.program, capacity)
     key = stream(plan.seed, group.identity)
 
     def work(device: jax.Device, bounds: np.ndarray) -> np.ndarray:
         given = jax.device_put((key, bounds, *group.arguments), device)
-        return np.asarray(condense(*given), np.float64)
+        return np.asarray(draw(*given))
 
     while tally.blocks < total:
         first, last = tally.blocks, min(tally.blocks + capacity * workers, total)
         each = -(-(last - first) // workers)
         starts = np.minimum(first + each * np.arange(workers), last)
         stops = np.minimum(starts + each, last)
-        bounds = np.stack([starts, stops, np.full_like(starts, plan.replicates)], axis=1)
+        bounds = np.stack([starts, stops], axis=1)
         mine = bounds[jax.process_index() * len(devices) :][: len(devices)]
-        condensed = _gather(np.stack(list(pool.map(work, devices, mine))))
+        values = _gather(np.stack(list(pool.map(work, devices, mine))))
         for number in range(first, last):
             worker, place = divmod(number - first, each)
             live = min(plan.replicates - number * block, block)
-            tally.add(condensed[worker, place], live)
+            tally.add(values[worker, place, :, :live])
         yield
 
 
@@ -140,35 +140,20 @@ def _compiled(program: Program, capacity: int) -> Callable[..., Array]:
     """
 
     @jax.jit
-    def condense(key: Array, bounds: Array, *arguments: Array) -> Array:
-        start, stop, replicates = bounds
+    def draw(key: Array, bounds: Array, *arguments: Array) -> Array:
+        start, stop = bounds
 
-        def one(place: Array, condensed: Array) -> Array:
-            number = start + place
-            values = program(jax.random.fold_in(key, number), *arguments)
-            live = jnp.minimum(replicates - number * program.block, program.block)
-            return condensed.at[place].set(_condense(values, live))
+        def one(place: Array, values: Array) -> Array:
+            fresh = program(jax.random.fold_in(key, start + place), *arguments)
+            # Fused into the write, the program's last step would round as the buffer's size has it.
+            return values.at[place].set(jax.lax.optimization_barrier(fresh))
 
         shape = jax.eval_shape(program, key, *arguments)
-        empty = jnp.zeros((capacity, shape.shape[0], 3 + len(QUANTILES)), shape.dtype)
+        # A buffer with one place only would be simplified away, and the loop be fused differently.
+        empty = jnp.zeros((max(capacity, 2), *shape.shape), shape.dtype)
         return jax.lax.fori_loop(0, stop - start, one, empty)
 
-    return condense
-
-
-def _condense(values: Float[Array, "rows block"], live: Array) -> Float[Array, "rows fields"]:
-    """Mean, squared deviations, non-finite count and quantiles of the first `live` columns."""
-    alive = jnp.arange(values.shape[1]) < live
-    mean = jnp.sum(jnp.where(alive, values, 0), axis=1) / live
-    squares = jnp.sum(jnp.where(alive, values - mean[:, None], 0) ** 2, axis=1)
-    bad = jnp.sum(alive & ~jnp.isfinite(values), axis=1).astype(values.dtype)
-    ordered = jnp.sort(jnp.where(alive, values, jnp.inf), axis=1)
-    place = jnp.asarray(QUANTILES, values.dtype) * (live - 1)
-    low = jnp.floor(place).astype(int)
-    high = jnp.minimum(low + 1, live - 1)
-    share = place - low
-    quantiles = ordered[:, low] * (1 - share) + ordered[:, high] * share
-    return jnp.concatenate([jnp.stack([mean, squares, bad], axis=1), quantiles], axis=1)
+    return draw
 
 
 def _devices(number: int | None) -> list[jax.Device]:
@@ -179,15 +164,13 @@ def _devices(number: int | None) -> list[jax.Device]:
     return available[:number]
 
 
-def _gather(condensed: np.ndarray) -> np.ndarray:
-    """All workers' summaries on every host."""
+def _gather(values: np.ndarray) -> np.ndarray:
+    """All workers' values on every host."""
     if jax.process_count() == 1:
-        return condensed
+        return values
     from jax.experimental import multihost_utils
 
-    # As bytes: without x64 the gathered numbers would be rounded to float32.
-    everyone = multihost_utils.process_allgather(condensed.view(np.uint32))
-    return np.ascontiguousarray(everyone).view(np.float64).reshape(-1, *condensed.shape[1:])
+    return np.asarray(multihost_utils.process_allgather(values, tiled=True))
 
 
 def _meet(name: str) -> None:

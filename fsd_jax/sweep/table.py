@@ -11,14 +11,14 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from fsd_jax._files import write_atomically
 from fsd_jax._provenance import provenance
 from fsd_jax.sweep.grid import Plan
 
-QUANTILES = (0.05, 0.5, 0.95)
+PERCENTS = (5, 50, 95)
+"""Quantiles of the rows."""
 RESULTS, MANIFEST, JOURNAL = "results.jsonl", "manifest.json", "journal.jsonl"
 SYNC_EVERY = 1.0
 """Seconds between two forced writes to disk: a kill loses nothing, a power cut this much."""
@@ -49,18 +49,23 @@ class Tally:
         """Nothing merged yet."""
         zeros = np.zeros(rows)
         return cls(blocks=0, count=0, mean=zeros, squares=zeros, bad=zeros,
-                   quantiles=np.zeros((rows, len(QUANTILES))))  # fmt: skip
+                   quantiles=np.zeros((rows, len(PERCENTS))))  # fmt: skip
 
-    def add(self, block: np.ndarray, live: int) -> None:
-        """Merge a block's ``(rows, 3 + Q)`` summary of `live` replicates (Chan et al., 1983)."""
-        mean, squares, bad, quantiles = block[:, 0], block[:, 1], block[:, 2], block[:, 3:]
-        total = self.count + live
+    def add(self, values: np.ndarray) -> None:
+        """Merge a block's ``(rows, replicates)`` values (Chan et al., 1983)."""
+        live = values.shape[1]
+        total, wide = self.count + live, values.astype(np.float64)
+        # The sample quantile that is one of the values: the inverse of the empirical distribution.
+        places = [(live * percent + 99) // 100 - 1 for percent in PERCENTS]
+        quantiles = np.partition(wide, places, axis=1)[:, places]
         with np.errstate(invalid="ignore", over="ignore"):
+            mean = wide.mean(axis=1)
+            squares = ((wide - mean[:, None]) ** 2).sum(axis=1)
             step = mean - self.mean
             self.mean = self.mean + step * (live / total)
             self.squares = self.squares + squares + step**2 * (self.count * live / total)
             self.quantiles = self.quantiles + (quantiles - self.quantiles) * (live / total)
-        self.bad = self.bad + bad
+        self.bad = self.bad + (~np.isfinite(wide)).sum(axis=1)
         self.blocks, self.count = self.blocks + 1, total
 
     def to_json(self) -> dict[str, Any]:
@@ -84,7 +89,7 @@ def configuration(plan: Plan) -> dict[str, Any]:
         **plan.axes,
         "replicates": plan.replicates,
         "seed": plan.seed,
-        "dtype": str(jnp.zeros(()).dtype),
+        "dtype": plan.dtype,
     }
 
 
@@ -220,8 +225,8 @@ def _row(
         "mean": float(tally.mean[row]) if fine else None,
         "stderr": stderr if fine and tally.count > 1 else None,
         **{
-            f"q{round(100 * level):02d}": float(value) if fine else None
-            for level, value in zip(QUANTILES, tally.quantiles[row], strict=True)
+            f"q{percent:02d}": float(value) if fine else None
+            for percent, value in zip(PERCENTS, tally.quantiles[row], strict=True)
         },
         "replicates": plan.replicates,
         "seed": plan.seed,

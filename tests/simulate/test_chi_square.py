@@ -56,3 +56,9 @@ def test_log_tail_is_accurate_on_both_sides_of_the_switch(order):
             known = np.arange(1, order + 1)
             exact = np.log1p(value) - np.sum((-1.0) ** (known + 1) / known * value**known)
         np.testing.assert_allclose(got, exact, rtol=2e-11)
+
+
+def test_every_draw_is_finite():
+    # A uniform that is exactly zero comes up twice in so many.
+    draws = simulate.centred_chi_square(jax.random.key(5), jnp.array([2.0]), 2**24)
+    assert bool(jnp.all(jnp.isfinite(draws)))

@@ -1,0 +1,116 @@
+"""How fast does the subspace error fall? Slopes and constants beside Theorem 5.2's bound."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from benchmarks.context import Context, side_by_side
+from benchmarks.records import Record, record
+from fsd_jax import sweep, theory
+
+SUMMARY = "subspace error against n_ta, n_s, t, d, lambda: Monte Carlo, exact curve, R5, bound"
+AMBIENT = 64
+BASE: dict[str, Any] = {"n_ta": 100, "n_s": 10_000, "d": 16, "t": 0.5, "latent_variance": 1.0}
+AXES: dict[str, tuple[Any, ...]] = {
+    "n_ta": (1, 2, 4, 8, 12, 16, 20, 24, 32, 64, 128, 256, 1024, 4096, 10**5, 10**6),
+    "n_s": (10, 100, 1000, 10**4, 10**5, 10**6),
+    "t": (1e-3, 1e-2, 0.05, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0),
+    "d": (1, 2, 4, 8, 16, 32),
+    "latent_variance": (0.01, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0),
+}
+SETTLED = {"n_ta": (256, 10**5), "n_s": (10, 1000)}
+"""Where one power should show: past the transition, and before the other term takes over."""
+ISOLATED: dict[str, dict[str, Any]] = {"n_ta": {"n_s": None}, "n_s": {"n_ta": 10**9}}
+"""The other error switched off, so that a slope is a slope."""
+
+
+def run(context: Context) -> Iterator[Record]:
+    """Yield means beside exact values and bounds, slopes, and the bound's least constant."""
+    replicates = context.pick(2048, 8192, 262_144)
+    curves: list[tuple[str, dict[str, Any], str]] = [(a, {}, f"against {a}") for a in AXES]
+    curves.extend((axis, others, f"{axis} alone") for axis, others in ISOLATED.items())
+
+    def work(curve: tuple[str, dict[str, Any], str]) -> Iterator[Record]:
+        axis, others, name = curve
+        context.tell(f"linear-rates {name}")
+        return _curve(axis, AXES[axis], others, replicates, context.seed, name)
+
+    rows = list(side_by_side(work, curves))
+    yield from rows
+    for axis in ISOLATED:
+        yield _slope(axis, [r for r in rows if r["data"] == f"{axis} alone"])
+    yield _least_constant([r for r in rows if r["data"].startswith("against")])
+
+
+def _curve(
+    axis: str, values: Sequence[Any], others: dict[str, Any], replicates: int, seed: int, name: str
+) -> Iterator[Record]:
+    setting = {key: [value] for key, value in {**BASE, **others}.items()} | {axis: list(values)}
+    plan = sweep.plan_errors(**setting, replicates=replicates, seed=seed, dtype=np.float32)
+    with TemporaryDirectory() as folder:
+        found = sweep.read_results(sweep.run(plan, Path(folder) / "sweep").parent)
+    for row in found:
+        size = {
+            "latent_dim": row["d"], "n_ta": row["n_ta"], "n_s": row["n_s"],
+            "latent_variance": row["latent_variance"], "time": row["t"],
+        }  # fmt: skip
+        exact = theory.expected_subspace_error(**size)
+        asymptotic = theory.expected_subspace_error(**size, method="asymptotic")
+        own = {key: row[key] for key in BASE}
+        yield record(
+            "linear-rates", name, "Monte Carlo", "subspace_error", row["mean"],
+            stderr=row["stderr"], exact=exact, asymptotic=asymptotic,
+            sigmas=(row["mean"] - exact) / row["stderr"], **_bound(size), **own,
+        )  # fmt: skip
+
+
+def _bound(size: dict[str, Any]) -> dict[str, Any]:
+    """Theorem 5.2 with constant one; a perfect source leaves its target term."""
+    perfect = size["n_s"] is None
+    bound = theory.theorem_5_2(ambient_dim=AMBIENT, **(size | ({"n_s": 10**9} if perfect else {})))
+    return {
+        "bound": None if perfect else bound.value, "bound_target_term": bound.terms["target"],
+    }  # fmt: skip
+
+
+def _slope(axis: str, rows: list[Record]) -> Record:
+    low, high = SETTLED[axis]
+    rows = [r for r in rows if low <= r[axis] <= high]
+    x, value, stderr, curve = (
+        np.array([r[name] for r in rows], float) for name in (axis, "value", "stderr", "exact")
+    )
+    fit, exact = theory.loglog_slope(x, value, stderr), theory.loglog_slope(x, curve)
+    claimed = {"n_ta": -1.0, "n_s": -0.5}[axis]
+    return record(
+        "linear-rates", "slopes", "Monte Carlo", f"slope_in_{axis}", fit.value, stderr=fit.stderr,
+        low=fit.low, high=fit.high, exact=exact.value, bound=claimed, fitted_from=low,
+        fitted_to=high,
+    )  # fmt: skip
+
+
+def _least_constant(rows: list[Record]) -> Record:
+    """Of the bound's n_ta term: where it is smaller than the exact error, and by how much."""
+    grid = list(itertools.product(
+        (1, 2, 4, 16), (1, 4, 16, 64, 1024), (1e-3, 1e-2, 0.1, 1.0, 5.0), (0.01, 0.1, 1.0, 10.0)
+    ))  # fmt: skip
+    exact, bound = [], []
+    for d, n_ta, t, variance in grid:
+        size: dict[str, Any] = {
+            "latent_dim": d,
+            "n_ta": n_ta,
+            "time": t,
+            "latent_variance": variance,
+        }
+        exact.append(theory.expected_subspace_error(**size))
+        bound.append(theory.theorem_5_2(ambient_dim=AMBIENT, n_s=10**9, **size).terms["target"])
+    least = theory.least_constant(np.array(bound), np.array(exact))
+    d, n_ta, t, variance = grid[least.index[0]]
+    worst = max(abs(r["sigmas"]) for r in rows)
+    return record(
+        "linear-rates", "bound", "Theorem 5.2, n_ta term", "least_constant", least.value,
+        d=d, n_ta=n_ta, t=t, latent_variance=variance, cells=len(grid), worst_sigmas=worst,
+    )  # fmt: skip
