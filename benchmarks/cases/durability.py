@@ -20,20 +20,24 @@ from fsd_jax import simulate, sweep
 SUMMARY = "a sweep killed and resumed, the overhead of its journal, its memory"
 ROOT = Path(__file__).resolve().parents[2]
 N_TA = (4, 8, 16, 32)
-KILLS = 3
+LATENT_DIM = 8
 
 
 def run(context: Context) -> Iterator[Record]:
     """Yield the overhead, the memory and the outcome of kills."""
-    replicates = context.pick(2**15, 2**17, 2**20)
+    replicates = context.pick(2**14, 2**16, 2**20)
     with TemporaryDirectory() as folder:
         yield from _overhead(replicates, Path(folder), context)
+        if context.size == "quick":
+            return
         yield from _memory(replicates, Path(folder))
         yield _kills(replicates, Path(folder), context)
 
 
 def _plan(replicates: int) -> sweep.Plan:
-    return sweep.plan_errors(n_ta=N_TA, d=[16], t=[1.0], replicates=replicates, dtype=np.float32)
+    return sweep.plan_errors(
+        n_ta=N_TA, d=[LATENT_DIM], t=[1.0], replicates=replicates, dtype=np.float32
+    )
 
 
 def _overhead(replicates: int, folder: Path, context: Context) -> Iterator[Record]:
@@ -44,7 +48,7 @@ def _overhead(replicates: int, folder: Path, context: Context) -> Iterator[Recor
     def bare() -> list[float]:
         errors = (
             simulate.subspace_errors(
-                jax.random.key(0), latent_dim=16, n_ta=n, n_s=None, latent_variance=1.0,
+                jax.random.key(0), latent_dim=LATENT_DIM, n_ta=n, n_s=None, latent_variance=1.0,
                 times=np.ones(1, np.float32), replicates=replicates, dtype=np.float32,
             )
             for n in N_TA
@@ -60,19 +64,19 @@ def _overhead(replicates: int, folder: Path, context: Context) -> Iterator[Recor
             "sweep, 65536 a batch": lambda: durable(65_536),
             "sweep, 8192 a batch": lambda: durable(8192),
         },
-        seconds=context.pick(2.0, 6.0, 20.0),
+        seconds=context.pick(1.0, 3.0, 20.0),
     )
     floor = timings["simulator alone"].median
     for name, timing in timings.items():
         yield record(
             "durability", "overhead", name, "time", timing.median, stderr=timing.spread, unit="s",
-            floor=floor, replicates=replicates, cells=len(N_TA), d=16,
+            floor=floor, replicates=replicates, cells=len(N_TA), d=LATENT_DIM,
         )  # fmt: skip
 
 
 def _memory(replicates: int, folder: Path) -> Iterator[Record]:
     """Resident memory that a warm sweep adds, for a tenth of the replicates and for all."""
-    for count in (replicates // 10, replicates):
+    for count in (replicates // 8, replicates):
         for batch_size in (1024, replicates):
             plan = _plan(count)
             path = folder / f"memory-{count}-{batch_size}"
@@ -94,14 +98,14 @@ def _kills(replicates: int, folder: Path, context: Context) -> Record:
     rng = np.random.default_rng(context.seed)
     command = [
         sys.executable, "-m", "benchmarks", "sweep", "--n-ta", ",".join(map(str, N_TA)),
-        "--d", "16", "--t", "1", "--replicates", str(replicates), "--batch-size", "8192",
+        "--d", str(LATENT_DIM), "--t", "1", "--replicates", str(replicates), "--batch-size", "8192",
     ]  # fmt: skip
     whole, broken = folder / "whole", folder / "broken"
     start = time.perf_counter()
     _finish([*command, "--resume", str(whole)])
     alone = time.perf_counter() - start
     killed, spent = 0, 0.0
-    for _ in range(KILLS):
+    for _ in range(context.pick(0, 1, 10)):
         start = time.perf_counter()
         process = subprocess.Popen(
             [*command, "--resume", str(broken)], cwd=ROOT, stdout=subprocess.DEVNULL,

@@ -82,7 +82,6 @@ def _problems(context: Context) -> list[Callable[[], Problem | None]]:
 
     small: list[Callable[[], Problem | None]] = [
         power(10, 12288, 10, context.pick(1.0, 3.0, 6.0)),
-        digits,
     ]
     medium: list[Callable[[], Problem | None]] = [
         power(100, 12288, 24, context.pick(3.0, 3.0, 6.0))

@@ -33,7 +33,7 @@ def _compare(context: Context, task: data.Task) -> Iterator[Record]:
     # Each draw splits anew, so that the error bars hold the choice of held-out images too.
     held = min(len(task.target) - max(SIZES), context.pick(78, 500, 2000))
     draws = context.pick(5, 20, 20)
-    for n in context.pick((5, 10), SIZES, SIZES):
+    for n in context.pick((10,), SIZES, SIZES):
         context.tell(f"ten-images {task.name} n_ta={n}")
         losses: dict[str, list[float]] = {}
         for _ in range(draws):

@@ -1,6 +1,7 @@
 """Subspace error against each parameter: Monte Carlo, exact curve, asymptotic curve, bound."""
 
 from pathlib import Path
+from typing import Any
 
 from benchmarks.cases import linear_rates as case
 from benchmarks.figures import canvas, store
@@ -17,7 +18,7 @@ LABELS = {
 
 def draw(rows: list[Record], folder: Path) -> list[Path]:
     """One panel a parameter, the others held at their base values."""
-    figure, axes = canvas(2, 3, figsize=(15, 8))
+    figure, axes = canvas(2, 4, figsize=(19, 8))
     panels = [panel for line in axes for panel in line]
     for panel, (axis, label) in zip(panels, LABELS.items(), strict=False):
         own = select(rows, data=f"against {axis}")
@@ -39,8 +40,17 @@ def draw(rows: list[Record], folder: Path) -> list[Path]:
                   ylabel=r"$E\,\|VV^\top - AA^\top\|_F^2$")  # fmt: skip
         panel.title.set_fontsize(8)
         panel.legend(fontsize=7)
-    for panel in panels[len(LABELS) :]:
-        panel.axis("off")
+    alone = select(rows, data="n_s alone")
+    if alone:
+        panels[1].plot([r["n_s"] for r in alone], [r["exact"] for r in alone], "-", color="gray")
+        panels[1].errorbar([r["n_s"] for r in alone], [r["value"] for r in alone],
+                           yerr=[2 * r["stderr"] for r in alone], fmt="s", ms=4, mfc="none",
+                           color="gray", label=r"$n_{ta} = 10^9$: exact, Monte Carlo")  # fmt: skip
+        panels[1].legend(fontsize=7)
+    panels[-1].axis("off")
+    _noisy(panels[5], select(rows, data="noise, against t"), "t", "Noise: some t is best")
+    _noisy(panels[6], select(rows, data="spiked, D = 100000"), "latent_variance",
+           r"$D = 10^5$, $n_{ta} = 64$: lost below $\lambda^2/\tau^2 = 40$")  # fmt: skip
     lines = []
     for r in select(rows, data="slopes"):
         lines.append(
@@ -49,3 +59,18 @@ def draw(rows: list[Record], folder: Path) -> list[Path]:
         )
     panels[-1].text(0, 0.5, "\n\n".join(lines), fontsize=10, va="center")
     return [store(figure, folder / "linear-rates.png")]
+
+
+def _noisy(panel: Any, rows: list[Record], axis: str, title: str) -> None:
+    if not rows:
+        panel.axis("off")
+        return
+    x = [r[axis] for r in rows]
+    panel.errorbar(x, [r["value"] for r in rows], yerr=[2 * r["stderr"] for r in rows], fmt="o-",
+                   ms=4, mfc="none", color="black", label="Monte Carlo, 2 s.e.")  # fmt: skip
+    curve = [(a, r["asymptotic"]) for a, r in zip(x, rows, strict=True) if r["asymptotic"]]
+    if curve:
+        panel.plot(*zip(*curve, strict=True), "--", color="tab:green", label="spiked covariance")
+    panel.set(xscale="log", xlabel=LABELS[axis], title=title,
+              ylabel=r"$E\,\|VV^\top - AA^\top\|_F^2$")  # fmt: skip
+    panel.legend(fontsize=7)
