@@ -28,6 +28,7 @@ CASES = {
     "scaling": "scaling",
     "ten-images": "ten_images",
 }
+WITHOUT_FIGURE = ("simulate", "durability", "scaling")
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -63,17 +64,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             context = Context(size=size, seed=options.seed, out=options.out, tell=_tell)
             start = time.perf_counter()
-            own = list(_module("cases", CASES[name]).run(context))
+            case = _module("cases", CASES[name])
+            own = list(case.run(context))
         except ImportError as error:
             print(f"benchmarks: {name} needs {error.name}: pip install 'fsd-jax[bench]'",
                   file=sys.stderr)  # fmt: skip
             return 1
         _tell("")
-        print(f"\n{table.render(own)}\n\n{name}: {time.perf_counter() - start:.0f} s", flush=True)
+        text = table.render(own, getattr(case, "lines", None))
+        print(f"\n{text}\n\n{name}: {time.perf_counter() - start:.0f} s", flush=True)
         rows += own
         path = records.write(options.out, rows, seed=options.seed, size=size)
-        for picture in _module("figures", CASES[name]).draw(own, options.out):
-            print(f"figure: {picture}")
+        if CASES[name] not in WITHOUT_FIGURE:
+            for picture in _module("figures", CASES[name]).draw(own, options.out):
+                print(f"figure: {picture}")
     print(f"records: {path}")
     return 0
 

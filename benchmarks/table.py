@@ -8,25 +8,20 @@ from benchmarks.records import Record, parameters
 HIDDEN = {"calls", "gflops_of_gram", "data_bytes", "heldout", "closed_form"}
 
 
-def render(rows: Sequence[Record]) -> str:
-    """All records, grouped by case and data set."""
+Lines = list[dict[str, str]]
+
+
+def render(rows: Sequence[Record], lines: Callable[[list[Record]], Lines] | None = None) -> str:
+    """All records, grouped by case and data set; `lines` is the case's own shape, if it has one."""
     blocks = []
     for case, data in dict.fromkeys((row["case"], row["data"]) for row in rows):
         group = [row for row in rows if (row["case"], row["data"]) == (case, data)]
-        blocks.append(f"{case}: {data}\n{_grid(_summary(group))}")
+        blocks.append(f"{case}: {data}\n{_grid((lines or plain)(group))}")
     return "\n\n".join(blocks)
 
 
-def _summary(rows: list[Record]) -> list[dict[str, str]]:
-    """Lines of a table; cases with many cells have a shape of their own."""
-    if rows[0]["case"] == "agreement" and len(rows) > 4:
-        return _agreement(rows)
-    if rows[0]["case"] == "gain":
-        return _pivot(rows, ("metric", "n_ta"), "method", _short)
-    if rows[0]["case"] == "linear-rates" and rows[0]["metric"] == "subspace_error":
-        return [_beside(row) for row in rows]
-    if {row["metric"] for row in rows} <= {"time_to_gap", "speedup"}:
-        return _pivot(rows, ("D", "n_ta", "method"), "tolerance", _race)
+def plain(rows: list[Record]) -> Lines:
+    """One line for each record, with its parameters."""
     lines = []
     for row in rows:
         line = {"method": row["method"], "metric": row["metric"], "value": _number(row)}
@@ -43,74 +38,26 @@ def _summary(rows: list[Record]) -> list[dict[str, str]]:
     return lines
 
 
-def _agreement(rows: list[Record]) -> list[dict[str, str]]:
-    lines = []
-    keys = dict.fromkeys((r["objective"], r["D"], r["d"], r["n_ta"]) for r in rows)
-    for objective, ambient, d, n in keys:
-        cell = [
-            r
-            for r in rows
-            if (r["objective"], r["D"], r["d"], r["n_ta"]) == (objective, ambient, d, n)
-        ]
-        line = {"objective": objective, "D": str(ambient), "d": str(d), "n_ta": str(n)}
-        line["problems"] = str(sum(r["metric"] == "loss_gap" for r in cell))
-        for metric in ("loss_gap", "projector_distance"):
-            values = [r["value"] for r in cell if r["metric"] == metric and r["value"] is not None]
-            line[f"worst {metric}"] = f"{max(values, key=abs):.2g}" if values else "-"
-        line["steps"] = str(max(r["steps"] for r in cell))
-        line["status"] = "+".join(dict.fromkeys(r["status"] for r in cell))
-        lines.append(line)
-    return lines
-
-
-def _beside(row: Record) -> dict[str, str]:
-    """A mean beside its exact value, its expansion and its bound."""
-    line = {name: f"{row[name]:g}" for name in ("n_ta", "n_s", "d", "t") if row[name] is not None}
-    line["lambda^2"] = f"{row['latent_variance']:g}"
-    line["Monte Carlo"] = _short(row)
-    for name in ("exact", "asymptotic", "bound"):
-        line[name] = "-" if row[name] is None else f"{row[name]:.4g}"
-    line["s.e. off"] = f"{row['sigmas']:+.1f}"
-    return line
-
-
-def _pivot(
+def pivot(
     rows: list[Record],
     keys: tuple[str, ...],
-    across: str,
+    heading: Callable[[Record], str],
     text: Callable[[Record], str],
-) -> list[dict[str, str]]:
-    """One line for each value of `keys`, one column for each value of `across`."""
+) -> Lines:
+    """One line for each value of `keys`, one column for each `heading`."""
     lines: dict[tuple, dict[str, str]] = {}
     for row in rows:
         key = tuple(row[name] for name in keys)
         line = lines.setdefault(key, {name: str(row[name]) for name in keys})
-        line[_heading(row, across)] = text(row)
+        line[heading(row)] = text(row)
         if row["seconds"] is not None:
             line["compile"] = f"{row['seconds']:.2g} s"
     return list(lines.values())
 
 
-def _heading(row: Record, across: str) -> str:
-    if row["metric"] == "speedup":
-        return "speed-up"
-    value = row[across]
-    if across != "tolerance":
-        return str(value)
-    return "solve" if value is None else f"to {value:g}"
-
-
-def _short(row: Record) -> str:
+def short(row: Record) -> str:
+    """Value and standard error."""
     return f"{row['value']:.3g} +-{row['stderr']:.1g}"
-
-
-def _race(row: Record) -> str:
-    if row["value"] is None:
-        return "-"
-    if row["metric"] == "speedup":
-        return f"{row['value']:.0f}x"
-    steps = f" ({row['steps']} steps)" if row.get("steps") else ""
-    return f"{1e3 * row['value']:.3g} ms{steps}"
 
 
 def _number(row: Record) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from jax import Array
 
 import fsd_jax as fsd
-from benchmarks import data
+from benchmarks import data, table
 from benchmarks.context import Context, side_by_side
 from benchmarks.records import Record, record
 
@@ -201,3 +201,26 @@ def _projector_distance(a: Array, b: Array) -> Array:
     sign = jnp.concatenate([jnp.ones(a.shape[1]), -jnp.ones(b.shape[1])])
     r = jnp.linalg.qr(both, mode="r")
     return jnp.linalg.norm((r * sign) @ r.T)
+
+
+def lines(rows: list[Record]) -> table.Lines:
+    """The worst of each kind of problem."""
+    if len(rows) <= 4:
+        return table.plain(rows)
+    lines: table.Lines = []
+    keys = dict.fromkeys((r["objective"], r["D"], r["d"], r["n_ta"]) for r in rows)
+    for objective, ambient, d, n in keys:
+        cell = [
+            r
+            for r in rows
+            if (r["objective"], r["D"], r["d"], r["n_ta"]) == (objective, ambient, d, n)
+        ]
+        line = {"objective": objective, "D": str(ambient), "d": str(d), "n_ta": str(n)}
+        line["problems"] = str(sum(r["metric"] == "loss_gap" for r in cell))
+        for metric in ("loss_gap", "projector_distance"):
+            values = [r["value"] for r in cell if r["metric"] == metric and r["value"] is not None]
+            line[f"worst {metric}"] = f"{max(values, key=abs):.2g}" if values else "-"
+        line["steps"] = str(max(r["steps"] for r in cell))
+        line["status"] = "+".join(dict.fromkeys(r["status"] for r in cell))
+        lines.append(line)
+    return lines

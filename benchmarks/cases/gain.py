@@ -16,6 +16,7 @@ import numpy as np
 from jax import Array
 
 import fsd_jax as fsd
+from benchmarks import table
 from benchmarks.context import Context
 from benchmarks.records import Record, record
 from fsd_jax import theory
@@ -240,3 +241,8 @@ def _exact(curve: Curve, n: int, name: str, when: dict) -> float | None:
         latent_dim=LATENT_DIM, n_ta=n, latent_variance=1.0, n_s=curve.n_s, estimator=estimator,
         **when,
     )  # fmt: skip
+
+
+def lines(rows: list[Record]) -> table.Lines:
+    """A column for each estimator."""
+    return table.pivot(rows, ("metric", "n_ta"), lambda row: row["method"], table.short)

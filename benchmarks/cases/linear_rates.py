@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import table
 from benchmarks.context import Context, side_by_side
 from benchmarks.records import Record, record
 from fsd_jax import sweep, theory
@@ -152,3 +153,21 @@ def _least_constant(rows: list[Record]) -> Record:
         "linear-rates", "bound", "Theorem 5.2, n_ta term", "least_constant", least.value,
         d=d, n_ta=n_ta, t=t, latent_variance=variance, cells=len(grid), worst_sigmas=worst,
     )  # fmt: skip
+
+
+def lines(rows: list[Record]) -> table.Lines:
+    """Means beside exact values, expansions and bounds."""
+    if rows[0]["metric"] != "subspace_error":
+        return table.plain(rows)
+    return [_beside(row) for row in rows]
+
+
+def _beside(row: Record) -> dict[str, str]:
+    """A mean beside its exact value, its expansion and its bound."""
+    line = {name: f"{row[name]:g}" for name in ("n_ta", "n_s", "d", "t") if row[name] is not None}
+    line["lambda^2"] = f"{row['latent_variance']:g}"
+    line["Monte Carlo"] = table.short(row)
+    for name in ("exact", "asymptotic", "bound"):
+        line[name] = "-" if row[name] is None else f"{row[name]:.4g}"
+    line["s.e. off"] = f"{row['sigmas']:+.1f}"
+    return line

@@ -18,6 +18,7 @@ import numpy as np
 from jax import Array
 
 import fsd_jax as fsd
+from benchmarks import table
 from benchmarks.context import Context, side_by_side
 from benchmarks.records import Record, record
 from benchmarks.timing import BRIEF, Timing, interleave
@@ -271,3 +272,25 @@ def _landscape(seed: int, point: tuple[int, str, str]) -> Iterator[Record]:
         smallest=float(around.eigenvalues[0]), largest=float(around.eigenvalues[-1]),
         off_formula=off,
     )  # fmt: skip
+
+
+def lines(rows: list[Record]) -> table.Lines:
+    """The race: a column for each gap."""
+    if not {row["metric"] for row in rows} <= {"time_to_gap", "speedup"}:
+        return table.plain(rows)
+    return table.pivot(rows, ("D", "n_ta", "method"), _heading, _entry)
+
+
+def _heading(row: Record) -> str:
+    if row["metric"] == "speedup":
+        return "speed-up"
+    return "solve" if row["tolerance"] is None else f"to {row['tolerance']:g}"
+
+
+def _entry(row: Record) -> str:
+    if row["value"] is None:
+        return "-"
+    if row["metric"] == "speedup":
+        return f"{row['value']:.0f}x"
+    steps = f" ({row['steps']} steps)" if row.get("steps") else ""
+    return f"{1e3 * row['value']:.3g} ms{steps}"

@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Array, Float, Key
@@ -83,6 +83,7 @@ def _range(name: str, text: str) -> list[float]:
     return values
 
 
+@runtime_checkable
 class Program(Protocol, Hashable):
     """What is compiled: from a key and arrays to the values of one block of replicates."""
 

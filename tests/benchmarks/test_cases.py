@@ -21,7 +21,7 @@ def test_gain_agrees_with_its_exact_curves(tmp_path):
     at_d = {r["method"]: r["value"] for r in select(rows, n_ta=8, metric=gain.AT_T)}
     assert at_d[gain.COMPLETED] < 1e-3 * at_d[gain.SCRATCH]
     assert at_d[gain.RANK_T] == pytest.approx(at_d[gain.SCRATCH], rel=1e-9)
-    text = table.render(rows)
+    text = table.render(rows, gain.lines)
     assert gain.COMPLETED in text
     assert len(text.splitlines()) == 3 + 2 * 3
 
@@ -36,7 +36,7 @@ def test_the_race_is_one_line_a_method():
         record("optimise", "simulated", "Adam", "time_to_gap", None, tolerance=1e-4, **where),
         record("optimise", "simulated", "closed form", "speedup", 20.0, tolerance=1e-6, **where),
     ]  # fmt: skip
-    lines = table.render(rows).splitlines()
+    lines = table.render(rows, optimise.lines).splitlines()
     assert len(lines) == 5
     assert "20x" in lines[3]
     assert "20 ms (7 steps)" in lines[4]

@@ -56,10 +56,10 @@ def _on_data(key, n, n_s, *, d, draws):
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("d", [1, 4])
 def test_means_agree_with_the_data_route_over_a_grid(d):
-    # 2 x 4 x 3 settings, each with 3 methods, 2 metrics and 3 times: 432 means.
+    # 2 x 3 x 2 settings, each with 3 methods, 2 metrics and 3 times: 216 means.
     deviations = []
-    for n in (1, 3, 4, 30):
-        for n_s in (0, 6, 40):
+    for n in (1, 4, 30):
+        for n_s in (0, 6):
             key = jax.random.key(1000 * n + n_s)
             data = np.asarray(_on_data(key, n, n_s, d=d, draws=500))
             for i, method in enumerate(METHODS):
@@ -67,7 +67,7 @@ def test_means_agree_with_the_data_route_over_a_grid(d):
                     ours = np.asarray(
                         simulate.errors(
                             key, latent_dim=d, n_ta=n, n_s=n_s or None, latent_variance=VARIANCE,
-                            times=TIMES, replicates=20_000, method=method, metric=metric,
+                            times=TIMES, replicates=8192, method=method, metric=metric,
                         )
                     )  # fmt: skip
                     theirs = data[:, i, j]

@@ -36,10 +36,10 @@ def _spectra(n, dim, replicates, seed=0):
     return simulate.WishartSpectra.from_deviations(deviations, size, dim)
 
 
-@pytest.mark.parametrize(("dim", "n"), [(4, 10), (6, 3), (5, 5), (3, 100), (1, 7), (7, 1)])
+@pytest.mark.parametrize(("dim", "n"), [(4, 10), (6, 3), (1, 7), (7, 1)])
 def test_sums_over_eigenvalues_have_the_wishart_law(dim, n):
-    e = _numpy_eigenvalues(n, dim, 20_000) - 1
-    spectra = _spectra(n, dim, 60_000)
+    e = _numpy_eigenvalues(n, dim, 10_000) - 1
+    spectra = _spectra(n, dim, 30_000)
     a, b, rho = 0.4, -0.1, 0.3
     for drawn, theirs in (
         (spectra.sum_of_squares(a, b, rho), (((a * e + b) / (1 + e + rho)) ** 2).sum(1)),
@@ -81,7 +81,7 @@ def test_recurrences_equal_the_eigenvalues_of_their_own_matrix(n, dtype):
 @pytest.mark.parametrize("n", [1e4, 1e8, 1e12])
 def test_float32_keeps_its_digits_however_large_the_sample(n):
     # Both sums start at a quadratic form of the deviation, whose mean is d(d+1)/n.
-    dim, rho = 16, 0.7
+    dim, rho = 6, 0.7
     spectra = _spectra(n, dim, 40_000)
     expected = dim * (dim + 1) / n / (1 + rho) ** 2
     for drawn in (spectra.sum_of_squares(1.0, 0.0, rho), 2 * spectra.sum_of_divergences(rho)):

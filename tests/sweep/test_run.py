@@ -117,12 +117,19 @@ def test_a_failed_group_and_bad_values_are_recorded(tmp_path):
 
 def test_as_many_compilations_as_announced(tmp_path):
     plan = sweep.plan_errors(
-        n_ta=[2, 7, 8], n_s=[None], d=[2, 3], t=[1.0], D=[12], tau=[0.0, 0.2], replicates=10
+        n_ta=[2, 7, 8],
+        n_s=[None],
+        d=[2],
+        t=[1.0],
+        D=[12],
+        tau=[0.0, 0.2],
+        replicates=10,
+        method=["orthonormal"],
     )
     _compiled.cache_clear()
     sweep.run(plan, tmp_path)
-    # Without noise one for each d; with it 2 and 7..8 rows differ.
-    assert plan.compilations == 2 + 2 * 2
+    # One without noise; with it 2 and 7..8 rows differ.
+    assert plan.compilations == 1 + 2
     assert _compiled.cache_info().currsize == plan.compilations
 
 
@@ -135,7 +142,7 @@ def test_resuming_a_finished_sweep_does_nothing(reference, tmp_path):
     assert path.read_bytes() == reference.read_bytes()
 
 
-@pytest.mark.parametrize("cut", [0, 1, 100, 0.3, 0.7, -1, -30])
+@pytest.mark.parametrize("cut", [0, 100, 0.5, -1])
 def test_a_journal_cut_anywhere_is_continued(reference, tmp_path, cut):
     plan = sweep.plan_errors(**SETTING)
     path = sweep.run(plan, tmp_path, batch_size=1024)
@@ -189,7 +196,7 @@ def test_killed_at_any_moment_it_resumes_with_the_same_bytes(reference, tmp_path
     chance = random.Random(0)
     arguments = [*SMALL, "--resume", str(tmp_path), "--batch-size", "1024"]
     journal, kills = tmp_path / "journal.jsonl", 0
-    for _ in range(4):
+    for _ in range(3):
         before = journal.stat().st_size if journal.exists() else 0
         process = subprocess.Popen(**_command(*arguments))
         # First as soon as there is a folder, then some time after the journal has grown.
