@@ -46,6 +46,7 @@ ROOMS = [
     "simulate.replicate",
     "simulate.sampled",
     "theory.bounds",
+    "theory.lemmas",
     "theory.table",
     "theory.rates",
     "theory.wishart",

@@ -1,8 +1,8 @@
 """Running a plan: fixed blocks, several devices, and a journal that survives a kill.
 
 A block of replicates has its own key, and one compiled loop computes it whatever else runs beside
-it. Blocks are merged on the host in float64, in block order. So a result depends on the
-plan alone, not on batch size, devices, order or interruptions.
+it. Blocks are merged on the host in float64, in block order. So a result depends on the plan alone,
+not on batch size, devices, order or interruptions.
 """
 
 import hashlib
@@ -68,8 +68,10 @@ def run(
     """
     batch_size = _checks.dimension("batch_size", batch_size)
     chosen = _devices(devices)
-    _meet("fsd_jax sweep: open")
-    journal = Journal.open(plan, Path(out), resume=resume, write=jax.process_index() == 0)
+    journal = Journal(plan, Path(out), resume=resume, writes=jax.process_index() == 0)
+    # Nobody may write before everybody has read.
+    _meet("fsd_jax sweep: read")
+    journal.begin()
     failed: dict[int, str] = {}
     done = sum(tally.blocks for tally in journal.tallies.values())
     with ThreadPoolExecutor(len(chosen)) as pool:
@@ -130,7 +132,7 @@ def stream(seed: int, identity: str) -> Key[Array, ""]:
     return key
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=1024)
 def _compiled(program: Program, capacity: int) -> Callable[..., Array]:
     """The program over a batch of blocks, for one device.
 

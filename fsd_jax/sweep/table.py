@@ -115,36 +115,49 @@ def read_manifest(folder: str | PathLike[str]) -> dict[str, Any] | None:
 
 
 class Journal:
-    """The tallies so far, each batch's on a line of its own; the last line may be torn."""
+    """The tallies so far, each batch's on a line of its own; the last line may be torn.
 
-    def __init__(self, path: Path | None, tallies: dict[int, Tally]) -> None:
-        self._path, self.tallies, self._synced = path, tallies, time.monotonic()
+    Attributes:
+        tallies: by place of the group in the plan.
+        writes: whether this process owns the folder; the others only read.
+    """
 
-    @classmethod
-    def open(cls, plan: Plan, folder: Path, *, resume: bool, write: bool) -> "Journal":
-        """Start or go on; only the process that is to `write` touches the folder."""
+    def __init__(self, plan: Plan, folder: Path, *, resume: bool, writes: bool) -> None:
+        """Read what the folder holds, changing nothing.
+
+        Raises:
+            ValueError: it holds another sweep or, without `resume`, any sweep.
+        """
+        self.writes = writes
+        self._plan, self._folder, self._path = plan, folder, folder / JOURNAL
+        self._synced = time.monotonic()
         manifest = read_manifest(folder)
-        path = folder / JOURNAL
+        self._starts = manifest is None
+        self.tallies: dict[int, Tally] = {}
         if manifest is None:
-            if write:
-                folder.mkdir(parents=True, exist_ok=True)
-                # A journal without a manifest belongs to nothing.
-                path.unlink(missing_ok=True)
-                _write_manifest(plan, folder)
-            return cls(path if write else None, {})
+            return
         if not resume:
             raise ValueError(
                 f"{str(folder)!r} holds a sweep already; resume it, or choose another folder"
             )
         _compare(manifest["configuration"], configuration(plan), folder)
-        tallies, whole = _read_journal(path)
-        if write and path.exists() and whole < path.stat().st_size:
-            os.truncate(path, whole)
-        return cls(path if write else None, tallies)
+        self.tallies, self._whole = _read_journal(self._path)
+
+    def begin(self) -> None:
+        """Make the folder ready for `append`: a manifest, and a journal without a torn line."""
+        if not self.writes:
+            return
+        if self._starts:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            # A journal without a manifest belongs to nothing.
+            self._path.unlink(missing_ok=True)
+            _write_manifest(self._plan, self._folder)
+        elif self._path.exists():
+            os.truncate(self._path, self._whole)
 
     def append(self, index: int, tally: Tally) -> None:
         """Record a group's tally."""
-        if self._path is None:
+        if not self.writes:
             return
         line = json.dumps({"group": index, **tally.to_json()}) + "\n"
         with open(self._path, "ab") as file:
@@ -153,11 +166,6 @@ class Journal:
             if time.monotonic() - self._synced > SYNC_EVERY:
                 os.fsync(file.fileno())
                 self._synced = time.monotonic()
-
-    @property
-    def writes(self) -> bool:
-        """Whether this process owns the folder."""
-        return self._path is not None
 
 
 def _read_journal(path: Path) -> tuple[dict[int, Tally], int]:

@@ -119,7 +119,7 @@ def theorem_4_3(
     d, D, n = _sizes(latent_dim, ambient_dim, n_ta)
     alpha = log_exponent(n_s, d)
     rate, energy, least = (
-        _number(name, value)
+        number(name, value)
         for name, value in [
             ("beta", beta),
             ("second_moment", second_moment),
@@ -128,7 +128,7 @@ def theorem_4_3(
     )
     if not 0 < delta < T < math.inf:
         raise ValueError(f"delta and T must satisfy 0 < delta < T, got delta={delta!r}, T={T!r}")
-    log = _confidence(failure)
+    log = confidence(failure)
     target = (1 + rate) ** 2 * D * d**3 / (delta * (T - delta) * n**0.5) * log
     source = (d + energy) * d**2 * rate**2 / (delta**2 * least) * log
     source *= math.exp(-(2 - 2 * alpha) / (d + 5) * math.log(n_s))
@@ -209,14 +209,14 @@ def theorem_5_2(
     """
     d, D, n = _sizes(latent_dim, ambient_dim, n_ta)
     source_size = _checks.dimension("n_s", n_s)
-    variance, t = _number("latent_variance", latent_variance), _number("time", time)
-    rate = max(1.0, 1 / variance) if beta is None else _number("beta", beta)
+    variance, t = number("latent_variance", latent_variance), number("time", time)
+    rate = max(1.0, 1 / variance) if beta is None else number("beta", beta)
     signal, noise = process.host_variances(np.asarray(t))
     level = float(signal * variance + noise)
-    lead = d * _confidence(failure) / level
+    lead = d * confidence(failure) / level
     spread = D * d * math.log(D * d * source_size) * max(d**2, D)
     M = d**2 * rate**2 * (d + variance) / variance**0.5 * spread**0.5
-    source = lead * M / (d * _number("delta", delta) * source_size**0.5)
+    source = lead * M / (d * number("delta", delta) * source_size**0.5)
     target = lead * d / n * level**2
     reason = "no condition on the sizes is stated, and the second moment has rank d"
     if n < d:
@@ -271,12 +271,13 @@ def _sizes(latent_dim: int, ambient_dim: int, n_ta: int) -> tuple[int, int, int]
     )
 
 
-def _number(name: str, value: float) -> float:
+def number(name: str, value: float) -> float:
+    """A positive finite number, checked."""
     return float(_checks.positive(name, value, np.float64, ndim=(0,))[0])
 
 
-def _confidence(failure: float) -> float:
-    """``log(1/delta_1)``."""
-    if not _number("failure", failure) < 1:
+def confidence(failure: float) -> float:
+    """``log(1/delta_1)``, checked."""
+    if not number("failure", failure) < 1:
         raise ValueError(f"failure must be a probability below 1, got {failure!r}")
     return -math.log(failure)
