@@ -54,9 +54,9 @@ def _on_data(key, n, n_s, *, d, draws):
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("d", [1, 4])
+@pytest.mark.parametrize("d", [4])
 def test_means_agree_with_the_data_route_over_a_grid(d):
-    # 2 x 3 x 2 settings, each with 3 methods, 2 metrics and 3 times: 216 means.
+    # 3 x 2 settings, each with 3 methods, 2 metrics and 3 times: 108 means.
     deviations = []
     for n in (1, 4, 30):
         for n_s in (0, 6):
