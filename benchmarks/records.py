@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from fsd_jax._files import write_atomically
+from fsd_jax._files import write_text
 from fsd_jax._provenance import provenance
 
 Record = dict[str, Any]
@@ -65,12 +65,8 @@ def write(folder: Path, rows: Sequence[Record], *, seed: int, size: str) -> Path
     extra = {"seed": seed, "size": size, "provenance": provenance()}
     text = "".join(json.dumps(row | extra, allow_nan=False) + "\n" for row in rows)
     path = folder / RESULTS
-    write_atomically(path, lambda file: _write_text(file, text))
+    write_text(path, text)
     return path
-
-
-def _write_text(file: Any, text: str) -> None:
-    file.write(text.encode())
 
 
 def read(path: Path) -> list[Record]:

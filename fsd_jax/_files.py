@@ -18,7 +18,7 @@ FORMAT = "fsd_jax"
 FORMAT_VERSION = 1
 
 
-def write_atomically(path: str | os.PathLike[str], write: Callable[[IO[bytes]], None]) -> None:
+def write_atomically(path: str | os.PathLike[str], write: Callable[[IO[bytes]], object]) -> None:
     """Write a file so that readers see the old or the new content, never a part of it.
 
     Args:
@@ -40,6 +40,11 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[IO[bytes]], 
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write a text file as `write_atomically` does."""
+    write_atomically(path, lambda file: file.write(text.encode()))
 
 
 def write_record(path: str | os.PathLike[str], value: Any) -> None:

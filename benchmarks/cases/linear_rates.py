@@ -58,14 +58,20 @@ def run(context: Context) -> Iterator[Record]:
         yield from _with_noise(context)
 
 
+def _sweep(
+    fixed: dict[str, Any], axis: str, values: Sequence[Any], replicates: int, seed: int
+) -> list[dict[str, Any]]:
+    """The rows of a sweep over one axis."""
+    setting = {key: [value] for key, value in fixed.items()} | {axis: list(values)}
+    plan = sweep.plan_errors(**setting, replicates=replicates, seed=seed, dtype=np.float32)
+    with TemporaryDirectory() as folder:
+        return sweep.read_results(sweep.run(plan, Path(folder) / "sweep").parent)
+
+
 def _curve(
     axis: str, values: Sequence[Any], others: dict[str, Any], replicates: int, seed: int, name: str
 ) -> Iterator[Record]:
-    setting = {key: [value] for key, value in {**BASE, **others}.items()} | {axis: list(values)}
-    plan = sweep.plan_errors(**setting, replicates=replicates, seed=seed, dtype=np.float32)
-    with TemporaryDirectory() as folder:
-        found = sweep.read_results(sweep.run(plan, Path(folder) / "sweep").parent)
-    for row in found:
+    for row in _sweep({**BASE, **others}, axis, values, replicates, seed):
         size = {
             "latent_dim": row["d"], "n_ta": row["n_ta"], "n_s": row["n_s"],
             "latent_variance": row["latent_variance"], "time": row["t"],
@@ -87,13 +93,7 @@ def _with_noise(context: Context) -> Iterator[Record]:
               "spiked, D = 100000": (SPIKED, "latent_variance", SPIKES)}  # fmt: skip
     for name, (fixed, axis, values) in curves.items():
         context.tell(f"linear-rates {name}")
-        setting = {key: [value] for key, value in fixed.items()} | {axis: list(values)}
-        plan = sweep.plan_errors(
-            **setting, replicates=replicates, seed=context.seed, dtype=np.float32
-        )
-        with TemporaryDirectory() as folder:
-            found = sweep.read_results(sweep.run(plan, Path(folder) / "sweep").parent)
-        for row in found:
+        for row in _sweep(fixed, axis, values, replicates, context.seed):
             spiked = None
             if fixed is SPIKED:
                 spiked = theory.spiked_subspace_error(

@@ -94,7 +94,7 @@ def critical_decoder(
     """
     _checks.choice("constraint", constraint, descent.CONSTRAINTS)
     index = _indices(moment, chosen)
-    a, e, b = _coefficients(moment, latent_variance, time, times, weights, process)
+    a, e, b = _coefficients(_form(moment, latent_variance, time, times, weights, process))
     c = moment.values[index]
     gains = jnp.ones_like(c) if constraint == "orthonormal" else b * c / (a * c + e)
     return moment.basis[:, index] * jnp.sqrt(gains)
@@ -118,7 +118,7 @@ def predicted_spectrum(
     """
     _checks.choice("constraint", constraint, descent.CONSTRAINTS)
     index = _indices(moment, chosen)
-    a, e, b = _coefficients(moment, latent_variance, time, times, weights, process)
+    a, e, b = _coefficients(_form(moment, latent_variance, time, times, weights, process))
     ambient, held = moment.basis.shape
     rest = np.setdiff1d(np.arange(held), index)
     inside = moment.values[index]
@@ -170,10 +170,10 @@ def measure(
             f"{MOST_ENTRIES}; project the problem to fewer dimensions"
         )
     _checks.choice("constraint", constraint, descent.CONSTRAINTS)
-    a, e, b = _coefficients(moment, latent_variance, time, times, weights, process)
+    form = _form(moment, latent_variance, time, times, weights, process)
     flow = _flat_directions(V, constraint)
     frame = _linalg.complement(flow) if flow.shape[1] else jnp.eye(V.size, dtype=V.dtype)
-    hessian, gradient = _derivatives(V, moment, a, e, b, constraint=constraint)
+    hessian, gradient = _derivatives(V, moment, form, constraint=constraint)
     reduced = _linalg.matmul(frame.T, _linalg.matmul(hessian, frame))
     return Landscape(
         eigenvalues=_linalg.eigenvalues(0.5 * (reduced + reduced.T)),
@@ -185,9 +185,7 @@ def measure(
 def _derivatives(
     V: Float[Array, "D d"],
     moment: SecondMoment,
-    a: Float[Array, ""],
-    e: Float[Array, ""],
-    b: Float[Array, ""],
+    form: QuadraticForm,
     *,
     constraint: str,
 ) -> tuple[Float[Array, "Dd Dd"], Float[Array, " Dd"]]:
@@ -196,7 +194,7 @@ def _derivatives(
 
     def loss(flat: Array) -> Array:
         B, M = decoder_moments(retract(flat.reshape(V.shape)), moment)
-        return a * jnp.sum(B * M) + e * jnp.sum(M * M) - 2 * b * jnp.trace(B)
+        return form.scale * form.variable(B, M)
 
     return jax.hessian(loss)(V.ravel()), jax.grad(loss)(V.ravel())
 
@@ -224,19 +222,25 @@ def _indices(moment: SecondMoment, chosen: Sequence[int]) -> np.ndarray:
     return np.array(index)
 
 
-def _coefficients(
+def _form(
     moment: SecondMoment,
     latent_variance: ArrayLike,
     time: ArrayLike | None,
     times: ArrayLike | None,
     weights: ArrayLike | None,
     process: VP,
-) -> tuple[Float[Array, ""], Float[Array, ""], Float[Array, ""]]:
-    """``a``, ``e`` and ``b`` of the isotropic loss, in its own units."""
+) -> QuadraticForm:
+    """The isotropic loss: coefficients of size one, which broadcast over pairs of columns."""
     dtype = moment.values.dtype
     t, w, _ = _checks.times_and_weights(time, times, weights, dtype)
     lam2, _ = _checks.positive("latent_variance", latent_variance, dtype, ndim=(0,))
-    form = QuadraticForm.integrate(
+    return QuadraticForm.integrate(
         jnp.reshape(jnp.asarray(lam2), 1), jnp.asarray(t), jnp.asarray(w), process
     )
+
+
+def _coefficients(
+    form: QuadraticForm,
+) -> tuple[Float[Array, ""], Float[Array, ""], Float[Array, ""]]:
+    """``a``, ``e`` and ``b`` in the loss's own units."""
     return form.scale * form.a[0, 0], form.scale * form.e[0, 0], form.scale * form.b[0]

@@ -142,11 +142,11 @@ def gaussian_kl(p: ThinGaussian, q: ThinGaussian) -> Float[Array, ""]:
     inside = _linalg.matmul(shift, span)
     outside = jnp.sum((shift - _linalg.matmul(span, inside)) ** 2)
     mahalanobis = jnp.sum(_linalg.matmul(inside, whiten) ** 2) + outside / q.residual_variance
-    spread = jnp.sum(_excess(ratios)) + rest * _excess(outer)
+    spread = jnp.sum(divergence_excess(ratios)) + rest * divergence_excess(outer)
     return 0.5 * (spread + mahalanobis)
 
 
-def _excess(ratio: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+def divergence_excess(ratio: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """``ratio - 1 - log(ratio)``, without cancellation near one."""
     return (ratio - 1) - jnp.log1p(ratio - 1)
 

@@ -20,7 +20,7 @@ from fsd_jax.linear_model import LinearProblem, ThinGaussian
 from fsd_jax.minimizer.closed_form import Minimizer, orthonormal_minimizer, rank_minimizer
 from fsd_jax.moments import SecondMoment
 from fsd_jax.process import VP
-from fsd_jax.score.errors import gaussian_kl, score_error, subspace_error
+from fsd_jax.score.errors import divergence_excess, gaussian_kl, score_error, subspace_error
 from fsd_jax.score.linear import LinearScore
 from fsd_jax.simulate.chi_square import centred_chi_square
 from fsd_jax.simulate.replicate import METHODS, METRICS, Errors
@@ -263,7 +263,7 @@ class _World:
             residual_variance=residual,
         )  # fmt: skip
         ratio = law.residual_variance / residual
-        return gaussian_kl(law, model) + 0.5 * self.beyond * (ratio - 1 - jnp.log(ratio))
+        return gaussian_kl(law, model) + 0.5 * self.beyond * divergence_excess(ratio)
 
 
 def padded_rows(n_ta: int, ambient_dim: int) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fsd_jax._files import write_atomically
+from fsd_jax._files import write_text
 from fsd_jax._provenance import provenance
 from fsd_jax.sweep.grid import Plan
 
@@ -193,7 +193,7 @@ def _write_manifest(plan: Plan, folder: Path) -> None:
         "provenance": provenance(),
     }
     text = json.dumps(manifest, indent=2) + "\n"
-    write_atomically(folder / MANIFEST, lambda file: _put(file, text))
+    write_text(folder / MANIFEST, text)
 
 
 def _compare(held: Mapping[str, Any], wanted: Mapping[str, Any], folder: Path) -> None:
@@ -215,7 +215,7 @@ def write_results(plan: Plan, folder: Path, journal: Journal, failed: Mapping[in
     text = "".join(json.dumps(rows[place], allow_nan=False) + "\n" for place in sorted(rows))
     path = folder / RESULTS
     if journal.writes:
-        write_atomically(path, lambda file: _put(file, text))
+        write_text(path, text)
     return path
 
 
@@ -240,10 +240,6 @@ def _row(
         "seed": plan.seed,
         "status": status,
     }
-
-
-def _put(file: Any, text: str) -> None:
-    file.write(text.encode())
 
 
 def read_results(folder: str | PathLike[str]) -> list[dict[str, Any]]:
