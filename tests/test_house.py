@@ -51,6 +51,7 @@ ROOMS = [
     "theory.rates",
     "theory.wishart",
     "theory.expansions",
+    "theory.equivalents",
     "theory.curves",
     "theory.planner",
     "ledger",

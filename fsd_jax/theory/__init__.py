@@ -9,11 +9,13 @@ from fsd_jax.theory.bounds import (
     theorem_5_2,
 )
 from fsd_jax.theory.curves import (
+    expected_kl,
     expected_score_error,
     expected_subspace_error,
     source_subspace_error,
     subspace_error_variance,
 )
+from fsd_jax.theory.equivalents import DeterministicEquivalent, deterministic_equivalent
 from fsd_jax.theory.expansions import (
     diagonal_gain_error,
     marchenko_pastur_mean,
@@ -27,11 +29,14 @@ from fsd_jax.theory.table import samples_by_rule, table_one
 from fsd_jax.theory.wishart import wishart_covariance, wishart_mean
 
 __all__ = [
+    "DeterministicEquivalent",
     "Estimate",
     "LeastConstant",
     "Plan",
     "Slope",
+    "deterministic_equivalent",
     "diagonal_gain_error",
+    "expected_kl",
     "expected_score_error",
     "expected_subspace_error",
     "least_constant",

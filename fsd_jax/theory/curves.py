@@ -67,27 +67,96 @@ def expected_score_error(
         >>> f"{theory.expected_score_error(**size, n_s=10_000):.2e}"
         '7.36e-05'
     """
-    _checks.choice("estimator", estimator, ESTIMATORS)
-    d = _checks.dimension("latent_dim", latent_dim)
-    n = _checks.dimension("n_ta", n_ta)
-    lam2 = float(_checks.positive("latent_variance", latent_variance, np.float64, ndim=(0,))[0])
     t, w, _ = _checks.times_and_weights(time, times, weights, np.float64)
+    lam2 = _variance(latent_variance)
     signal, noise = process.host_variances(t)
     truth = signal * lam2 + noise
 
-    def error(c: np.ndarray) -> np.ndarray:
-        level = signal * c[:, None] + noise
-        return ((signal * (c[:, None] - lam2) / level) ** 2 / truth) @ w
+    def error(s: np.ndarray) -> np.ndarray:
+        off = signal * lam2 * (s[:, None] - 1)
+        return (off**2 / ((truth + off) ** 2 * truth)) @ w
 
+    return _expected(error, latent_dim, n_ta, n_s, estimator)
+
+
+def expected_kl(
+    *,
+    latent_dim: int,
+    n_ta: int,
+    latent_variance: float,
+    time: float,
+    n_s: int | None = None,
+    estimator: str = "orthonormal",
+    process: VP = VP(),
+) -> float:
+    """Exact mean Kullback-Leibler divergence at ``t`` of the model from the truth, in nats.
+
+    Both are Gaussian. A direction whose variance is taken to be ``c`` contributes
+
+        F(c) = (log(1 + y) - y/(1 + y))/2,   1 + y = (m^2 c + s2)/(m^2 lambda^2 + s2),
+
+    and the estimators find the same variances as in `expected_score_error`.
+
+    Implements: R8 and R19, for the divergence.
+
+    Args:
+        latent_dim: ``d``.
+        n_ta: number of target samples.
+        latent_variance: ``lambda^2``.
+        time: the ``t`` at which the two laws are compared; early stopping is at a small one.
+        n_s: number of source samples; None is a perfect source. Training from scratch ignores it.
+        estimator: ``"scratch"`` or ``"orthonormal"``.
+        process: forward process.
+
+    Returns:
+        The expected divergence.
+
+    Raises:
+        ValueError: values out of range or an unknown estimator.
+
+    Example:
+        >>> from fsd_jax import theory
+        >>> size = dict(latent_dim=8, n_ta=8, latent_variance=1.0, time=0.5)
+        >>> f"{theory.expected_kl(**size, estimator='scratch'):.3f}"
+        '0.904'
+        >>> f"{theory.expected_kl(**size, n_s=10_000):.1e}"  # m^4/(2 n_s)
+        '1.8e-05'
+    """
+    t = _checks.positive("time", time, np.float64, ndim=(0,))[0]
+    lam2 = _variance(latent_variance)
+    signal, noise = process.host_variances(np.asarray(t))
+
+    def divergence(s: np.ndarray) -> np.ndarray:
+        y = signal * lam2 * (s - 1) / (signal * lam2 + noise)
+        return (np.log1p(y) - y / (1 + y)) / 2
+
+    return _expected(divergence, latent_dim, n_ta, n_s, estimator)
+
+
+def _expected(
+    error: Callable[[np.ndarray], np.ndarray],
+    latent_dim: int,
+    n_ta: int,
+    n_s: int | None,
+    estimator: str,
+) -> float:
+    """Expected sum over directions of an `error` that depends on ``s = c/lambda^2`` alone."""
+    _checks.choice("estimator", estimator, ESTIMATORS)
+    d = _checks.dimension("latent_dim", latent_dim)
+    n = _checks.dimension("n_ta", n_ta)
     if estimator == "scratch":
-        return float(wishart_mean(lambda s: error(lam2 * s), dim=d, n=n))
+        return float(wishart_mean(error, dim=d, n=n))
     found = min(d, n)
     each = np.zeros(())
     if n_s is not None:
         draws = d * _checks.dimension("n_s", n_s)
         # One dimension: the mean of squares, that is chi-square over its degrees of freedom.
-        each = wishart_mean(lambda s: error(lam2 * s), dim=1, n=draws)
+        each = wishart_mean(error, dim=1, n=draws)
     return float(found * each + (d - found) * error(np.zeros(1))[0])
+
+
+def _variance(latent_variance: float) -> float:
+    return float(_checks.positive("latent_variance", latent_variance, np.float64, ndim=(0,))[0])
 
 
 def expected_subspace_error(
@@ -205,7 +274,7 @@ def _parts(latent_variance: float, time: float, process: VP) -> Callable[[np.nda
 
     Around ``w = l = 1``, so that nothing cancels for many samples.
     """
-    lam2 = float(_checks.positive("latent_variance", latent_variance, np.float64, ndim=(0,))[0])
+    lam2 = _variance(latent_variance)
     t = _checks.positive("time", time, np.float64, ndim=(0,))[0]
     signal, noise = process.host_variances(np.asarray(t))
 

@@ -11,6 +11,7 @@ from fsd_jax import _checks
 from fsd_jax.process import VP
 from fsd_jax.theory.curves import (
     ESTIMATORS,
+    expected_kl,
     expected_score_error,
     expected_subspace_error,
     source_subspace_error,
@@ -18,7 +19,7 @@ from fsd_jax.theory.curves import (
 from fsd_jax.theory.table import samples_by_rule
 
 RULES = ("curve", "match_source", "four_over_d", "stated")
-METRICS = ("subspace", "score")
+METRICS = ("subspace", "score", "kl")
 MOST = 10**15
 """More samples than this are not looked for: the curves keep eight digits up to here."""
 
@@ -76,8 +77,8 @@ def plan(
         rule: one of the above.
         target: the error to reach (``"curve"`` only).
         metric: ``"subspace"``, the error of the rank-d minimiser as in `expected_subspace_error`;
-            or ``"score"``, as in `expected_score_error`.
-        estimator: for ``"score"``: ``"orthonormal"`` or ``"scratch"``.
+            ``"score"``, as in `expected_score_error`; or ``"kl"`` in nats, as in `expected_kl`.
+        estimator: for ``"score"`` and ``"kl"``: ``"orthonormal"`` or ``"scratch"``.
         latent_variance: ``lambda^2``; needed by the first two rules.
         time: ``t``; needed by the first two rules.
         process: forward process.
@@ -116,8 +117,9 @@ def plan(
         latent_dim=d, latent_variance=latent_variance, time=time, process=process
     )
     curve: Callable[..., float] = partial(expected_subspace_error, **world, n_s=n_s)
-    if metric == "score":
-        curve = partial(expected_score_error, **world, n_s=n_s, estimator=estimator)
+    if metric != "subspace":
+        error = expected_score_error if metric == "score" else expected_kl
+        curve = partial(error, **world, n_s=n_s, estimator=estimator)
     if rule == "curve":
         if target is None:
             raise ValueError("rule='curve' needs target=; give the error to reach")

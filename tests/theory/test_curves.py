@@ -69,3 +69,35 @@ def test_limits():
         theory.expected_score_error(n_ta=2, estimator="pca", **size)
     with pytest.raises(ValueError, match="latent_variance"):
         theory.expected_score_error(n_ta=2, latent_dim=2, latent_variance=-1.0, time=0.5)
+
+
+@pytest.mark.parametrize(("n_ta", "n_s"), [(3, None), (5, 20), (40, 20)])
+def test_divergence_against_dense_gaussians(n_ta, n_s):
+    d, t, variance, count = 5, 0.3, 1.7, 4000
+    rng = np.random.default_rng(n_ta)
+    m2, s2 = np.exp(-t), -np.expm1(-t)
+    z = rng.standard_normal((count, n_ta, d)) * variance**0.5
+    plug = m2 * np.einsum("rni,rnj->rij", z, z) / n_ta + s2 * np.eye(d)
+    level = m2 * variance + s2
+    _, logdet = np.linalg.slogdet(plug)
+    trace = level * np.trace(np.linalg.inv(plug), axis1=1, axis2=2)
+    scratch = (trace - d + logdet - d * np.log(level)) / 2
+    lam2 = np.full(count, variance)
+    if n_s:
+        lam2 *= rng.chisquare(d * n_s, count) / (d * n_s)
+    seen = min(d, n_ta)
+    model = m2 * lam2 + s2
+    few = seen * (level / model - 1 + np.log(model / level)) / 2
+    few += (d - seen) * (level / s2 - 1 + np.log(s2 / level)) / 2
+    size = dict(latent_dim=d, n_ta=n_ta, n_s=n_s, latent_variance=variance, time=t)
+    for estimator, values in [("scratch", scratch), ("orthonormal", few)]:
+        exact = theory.expected_kl(**size, estimator=estimator)
+        assert abs(values.mean() - exact) < 4 * values.std() / count**0.5 + 1e-12
+
+
+def test_divergence_of_many_samples_is_a_quarter_of_d_times_d_plus_one_over_n():
+    # y has the mean square of a Wishart's deviation, and F is y^2/4 for small y.
+    size = dict(latent_dim=6, latent_variance=2.0, time=0.5, estimator="scratch")
+    share = 2 * np.exp(-0.5) / (2 * np.exp(-0.5) - np.expm1(-0.5))
+    found = theory.expected_kl(n_ta=10**10, **size)
+    assert abs(found / (share**2 * 6 * 7 / (4 * 10**10)) - 1) < 1e-6

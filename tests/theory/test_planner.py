@@ -56,6 +56,14 @@ def test_scores():
     assert theory.plan(target=1e-9, metric="score", n_s=10**5, **WORLD).n_ta is None
 
 
+def test_divergences():
+    scratch = theory.plan(target=0.01, metric="kl", estimator="scratch", **WORLD)
+    error = lambda n: theory.expected_kl(n_ta=n, estimator="scratch", **WORLD)
+    assert scratch.error == error(scratch.n_ta) <= 0.01 < error(scratch.n_ta - 1)
+    few = theory.plan(target=0.01, metric="kl", n_s=10**4, **WORLD)
+    assert (few.n_ta, few.floor) == (6, 0)
+
+
 def test_matching_the_source():
     plan = theory.plan(rule="match_source", n_s=1000, **WORLD)
     # d(d+1)/n_ta = 2/n_s, with corrections of order d/n.

@@ -1,0 +1,116 @@
+"""Deterministic equivalents: the plug-in denoiser on average, for a covariance of any spectrum."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jax.typing import ArrayLike
+
+from fsd_jax import _checks
+from fsd_jax.process import VP
+
+STEPS = 200
+"""Newton's iteration is monotone and needs about ten; this is only a fence."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeterministicEquivalent:
+    """What training from scratch does on average, direction by direction.
+
+    Attributes:
+        noise: ``kappa``, the noise variance that the estimate behaves as if it had seen, at least
+            ``sigma_t^2``.
+        gains: ``(k,)`` mean gains ``m^2 c/(m^2 c + kappa)``; the exact ones have ``sigma_t^2``.
+        degrees_of_freedom: sum of the gains with their multiplicities.
+        score_error: mean of ``|| s - grad log q_t ||^2`` of the plug-in score.
+    """
+
+    noise: float
+    gains: np.ndarray
+    degrees_of_freedom: float
+    score_error: float
+
+
+def deterministic_equivalent(
+    *,
+    spectrum: ArrayLike,
+    n_ta: int,
+    time: float,
+    counts: ArrayLike | None = None,
+    process: VP = VP(),
+) -> DeterministicEquivalent:
+    """Mean gains and score error of the plug-in denoiser of `n_ta` samples, for large dimensions.
+
+    With ``S = m^2 Cov X`` and ``Chat`` the samples' second moment,
+
+        E m^2 Chat (m^2 Chat + s2)^-1 ~ S (S + kappa)^-1,
+        kappa = s2 + (kappa/n) tr S (S + kappa)^-1:
+
+    too few samples act like more noise. The plug-in score's mean error is
+
+        (kappa^2/s2^2 - 1) tr S(S+kappa)^-2/(1 - gam) - (kappa/s2) tr (S+kappa)^-1 + tr (S+s2)^-1,
+        gam = tr S^2 (S+kappa)^-2/n,
+
+    from the resolvent's derivative and its companion with ``S`` between two resolvents. Unlike
+    `expected_score_error` it is not exact, but it takes any spectrum: residual noise, diagonal
+    latents, real images. It leaves out what real data add at the next order, a share of about one
+    over the degrees of freedom: ``d^2/n`` stands where ``d(d+1)/n`` is exact.
+
+    Implements: the deterministic equivalent of sample covariances, see docs/equations.
+
+    Args:
+        spectrum: ``(k,)`` eigenvalues of the clean covariance, not negative.
+        n_ta: number of target samples.
+        time: ``t``.
+        counts: ``(k,)`` multiplicities, one each by default; ``tau^2`` has ``D - d``.
+        process: forward process.
+
+    Returns:
+        The equivalent noise, gains and error.
+
+    Raises:
+        ValueError: values out of range, or counts that do not match.
+
+    Example:
+        >>> from fsd_jax import theory
+        >>> few = theory.deterministic_equivalent(
+        ...     spectrum=[1.04, 0.04], counts=[8, 12280], n_ta=100, time=0.5
+        ... )
+        >>> few.noise > 5 * 0.39  # s2 = .39: a hundred samples in 12288 dimensions are very noisy
+        True
+    """
+    c, _ = _checks.positive("spectrum", spectrum, np.float64, ndim=(1,), zero=True)
+    n = _checks.dimension("n_ta", n_ta)
+    t = _checks.positive("time", time, np.float64, ndim=(0,))[0]
+    many = np.ones(c.shape) if counts is None else np.asarray(counts, np.float64)
+    if many.shape != c.shape or not np.all(np.isfinite(many) & (many >= 0)):
+        raise ValueError(
+            f"counts must be {c.shape[0]} numbers, one multiplicity for each eigenvalue, "
+            f"got {counts!r}"
+        )
+    signal, noise = process.host_variances(np.asarray(t))
+    S, s2 = signal * np.asarray(c), float(noise)
+    kappa = _equivalent_noise(S, many, n, s2)
+    gam = np.sum(many * (S / (S + kappa)) ** 2) / n
+    excess = (kappa**2 / s2**2 - 1) * np.sum(many * S / (S + kappa) ** 2) / (1 - gam)
+    # (kappa/s2)/(S + kappa) - 1/(S + s2), multiplied out: nothing cancels for many samples.
+    bias = np.sum(many * S * (kappa - s2) / (s2 * (S + kappa) * (S + s2)))
+    gains = S / (S + kappa)
+    return DeterministicEquivalent(
+        noise=kappa,
+        gains=gains,
+        degrees_of_freedom=float(np.sum(many * gains)),
+        score_error=float(excess - bias),
+    )
+
+
+def _equivalent_noise(S: np.ndarray, counts: np.ndarray, n: int, s2: float) -> float:
+    """The root of a convex function, by Newton's method from above."""
+    kappa = s2 + np.sum(counts * S) / n
+    for _ in range(STEPS):
+        gain = S / (S + kappa)
+        value = kappa - s2 - kappa * np.sum(counts * gain) / n
+        step = value / (1 - np.sum(counts * gain**2) / n)
+        if step <= 4 * np.finfo(float).eps * kappa:
+            break
+        kappa -= step
+    return float(kappa)
