@@ -3,7 +3,7 @@
 Importing this package starts no backend and changes no configuration.
 """
 
-from fsd_jax import simulate, sweep, theory
+from fsd_jax import latent_net, simulate, sweep, theory
 from fsd_jax._checks import Status, describe
 from fsd_jax._version import __version__
 from fsd_jax.fewshot.adapt import finetune, source_as_is, target_only
@@ -11,7 +11,13 @@ from fsd_jax.fewshot.model import FewShotModel
 from fsd_jax.fewshot.report import Report
 from fsd_jax.fewshot.source import PretrainedModel, pretrain
 from fsd_jax.fewshot.storage import load, save
-from fsd_jax.latent import GaussianLatent
+from fsd_jax.latent import (
+    GaussianLatent,
+    GaussianMixture,
+    LatentConstants,
+    UniformLatent,
+    latent_constants,
+)
 from fsd_jax.linear_model import LinearProblem, ThinGaussian
 from fsd_jax.minimizer import landscape
 from fsd_jax.minimizer.closed_form import (
@@ -37,6 +43,8 @@ __all__ = [
     "VP",
     "FewShotModel",
     "GaussianLatent",
+    "GaussianMixture",
+    "LatentConstants",
     "LinearProblem",
     "LinearScore",
     "Minimizer",
@@ -46,6 +54,7 @@ __all__ = [
     "Status",
     "ThinGaussian",
     "Trained",
+    "UniformLatent",
     "__version__",
     "bures_w2",
     "describe",
@@ -54,6 +63,8 @@ __all__ = [
     "gaussian_kl",
     "geometric_grid",
     "landscape",
+    "latent_constants",
+    "latent_net",
     "load",
     "monte_carlo_loss",
     "orthonormal_minimizer",

@@ -73,6 +73,12 @@ def host_solve(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.linalg.solve(a, b)
 
 
+def host_eigh(a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues, ascending, and eigenvectors of symmetric matrices, by NumPy on the host."""
+    values, vectors = np.linalg.eigh(a)
+    return values, vectors
+
+
 def complement(a: Float[Array, "k m"]) -> Float[Array, "k j"]:
     """Orthonormal basis of what is orthogonal to the columns of `a`, for concrete small arrays."""
     values, vectors = eigh_descending(matmul(a, a.T))

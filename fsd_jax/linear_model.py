@@ -8,7 +8,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
 from fsd_jax import _checks, _linalg
-from fsd_jax.latent import GaussianLatent
+from fsd_jax.latent import GaussianLatent, Latent
 from fsd_jax.process import VP
 
 
@@ -90,7 +90,7 @@ class LinearProblem:
 
     A_s: Float[Array, "D d"]
     A_ta: Float[Array, "D d"]
-    latent: GaussianLatent
+    latent: Latent
     residual_variance: Float[Array, ""]
     mean_s: Float[Array, " D"]
     mean_ta: Float[Array, " D"]
@@ -131,17 +131,50 @@ class LinearProblem:
             >>> problem.sample_target(jax.random.key(1), 10).shape
             (10, 40)
         """
-        ambient_dim = _checks.dimension("ambient_dim", ambient_dim)
-        latent_dim = _checks.dimension(
-            "latent_dim", latent_dim, high=ambient_dim, top=" = ambient_dim"
+        _checks.dimension("latent_dim", latent_dim, high=ambient_dim, top=" = ambient_dim")
+        return cls.with_latent(
+            key,
+            GaussianLatent.create(latent_dim, latent_variance),
+            ambient_dim=ambient_dim,
+            residual_variance=residual_variance,
+            mean_scale=mean_scale,
         )
-        latent = GaussianLatent.create(latent_dim, latent_variance)
-        dtype = latent.variance.dtype
+
+    @classmethod
+    def with_latent(
+        cls,
+        key: Key[Array, ""],
+        latent: Latent,
+        *,
+        ambient_dim: int,
+        residual_variance: ArrayLike = 0.0,
+        mean_scale: float = 0.0,
+    ) -> "LinearProblem":
+        """Independent uniformly random subspaces around a latent of any law.
+
+        Args:
+            key: random key.
+            latent: law of ``Z``, for example a `GaussianMixture`.
+            ambient_dim: ``D``, at least the latent's dimension.
+            residual_variance: ``tau^2``.
+            mean_scale: standard deviation of each entry of the two means.
+
+        Raises:
+            ValueError: dimensions or variances out of range.
+
+        Example:
+            >>> import jax, fsd_jax as fsd
+            >>> latent = fsd.UniformLatent.create(3, 1.0)
+            >>> fsd.LinearProblem.with_latent(jax.random.key(0), latent, ambient_dim=20)
+            LinearProblem(D=20, d=3, float32)
+        """
+        ambient_dim = _checks.dimension("ambient_dim", ambient_dim, low=latent.latent_dim)
+        dtype = latent.second_moment().dtype
         residual, _ = _checks.positive(
             "residual_variance", residual_variance, dtype, ndim=(0,), zero=True
         )
         keys = jax.random.split(key, 4)
-        shape = (ambient_dim, latent_dim)
+        shape = (ambient_dim, latent.latent_dim)
         A_s, A_ta = (
             _linalg.orthonormal_columns(jax.random.normal(k, shape, dtype)) for k in keys[:2]
         )
@@ -159,7 +192,7 @@ class LinearProblem:
 
     @property
     def source_law(self) -> ThinGaussian:
-        """Exact law of the source."""
+        """Exact law of the source, for a Gaussian latent."""
         return self._law(self.A_s, self.mean_s)
 
     @property
@@ -169,22 +202,44 @@ class LinearProblem:
 
     def sample_source(self, key: Key[Array, ""], n: int) -> Float[Array, "n D"]:
         """``n`` source samples."""
-        return self.source_law.sample(key, _checks.dimension("n", n))
+        return self._sample(key, n, self.A_s, self.mean_s)
 
     def sample_target(self, key: Key[Array, ""], n: int) -> Float[Array, "n D"]:
         """``n`` target samples."""
-        return self.target_law.sample(key, _checks.dimension("n", n))
+        return self._sample(key, n, self.A_ta, self.mean_ta)
 
     def target_score(
         self, x: Float[Array, "*batch D"], t: ArrayLike, process: VP = VP()
     ) -> Float[Array, "*batch D"]:
         """Exact ``grad log q_t`` of the diffused target at `x`, for one time ``t > 0``.
 
+        ``A grad log q_t^LD(A'y) - (I - AA')y/v``, ``y = x - m_t mean``, with the variance
+        ``v = m_t^2 tau^2 + sigma_t^2`` of what is not latent.
+
         Implements: Section 3.1's decomposition of the score, with R12's residual.
         """
-        return self.target_law.diffuse(t, process).score(x)
+        signal, noise = process.signal(t), process.noise_variance(t)
+        v = signal**2 * self.residual_variance + noise
+        y = x - signal * self.mean_ta
+        inside = _linalg.matmul(y, self.A_ta)
+        pull = self.latent.score_at(inside, signal, v) + inside / v
+        return _linalg.matmul(pull, self.A_ta.T) - y / v
+
+    def _sample(
+        self, key: Key[Array, ""], n: int, basis: Float[Array, "D d"], mean: Float[Array, " D"]
+    ) -> Float[Array, "n D"]:
+        n = _checks.dimension("n", n)
+        inner, outer = jax.random.split(key)
+        xi = jax.random.normal(outer, (n, basis.shape[0]), basis.dtype)
+        z = self.latent.sample(inner, n)
+        return mean + _linalg.matmul(z, basis.T) + jnp.sqrt(self.residual_variance) * xi
 
     def _law(self, basis: Float[Array, "D d"], mean: Float[Array, " D"]) -> ThinGaussian:
+        if not isinstance(self.latent, GaussianLatent):
+            raise ValueError(
+                f"the exact law needs a Gaussian latent, got {type(self.latent).__name__}; "
+                "use samples and target_score, which serve any latent"
+            )
         return ThinGaussian(
             mean=mean,
             basis=basis,

@@ -61,6 +61,8 @@ ROOMS = [
     "sweep.run",
     "sweep.few_shot",
     "latent_net.relu",
+    "latent_net.errors",
+    "latent_net.descent",
     "latent_net.fit",
     "image.data",
     "image.unet",

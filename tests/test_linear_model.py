@@ -132,3 +132,23 @@ def test_errors_name_the_argument(change, name):
 def test_sample_size_is_checked(n):
     with pytest.raises(ValueError, match="n must be"):
         _problem().sample_target(jax.random.key(0), n)
+
+
+@pytest.mark.usefixtures("x64")
+def test_any_latent_in_its_subspace():
+    latent = fsd.GaussianMixture.create([1.0, 1.0], [[-1.0, 0.0], [1.0, 1.0]], [0.2, 0.4])
+    problem = fsd.LinearProblem.with_latent(
+        jax.random.key(0), latent, ambient_dim=6, residual_variance=0.3
+    )
+    # The residual is noise that is there from the start: a mixture in R^6 of as many components.
+    cov = np.einsum("k,ij->kij", [0.2, 0.4], problem.A_ta @ problem.A_ta.T) + 0.3 * np.eye(6)
+    dense = fsd.GaussianMixture.create([1.0, 1.0], latent.means @ problem.A_ta.T, cov)
+    x = jax.random.normal(jax.random.key(1), (5, 6))
+    np.testing.assert_allclose(problem.target_score(x, 0.4), dense.score(x, 0.4), rtol=1e-9)
+    n = 20_000
+    drawn = np.asarray(problem.sample_target(jax.random.key(2), n))
+    products = drawn[:, :, None] * drawn[:, None, :]
+    off = products.mean(axis=0) - np.asarray(dense.second_moment())
+    assert np.all(np.abs(off) < 5 * products.std(axis=0) / n**0.5)
+    with pytest.raises(ValueError, match="needs a Gaussian latent, got GaussianMixture"):
+        problem.target_law  # noqa: B018

@@ -178,7 +178,7 @@ def _estimators(
     score = partial(fsd.LinearScore.from_minimizer, residual_variance=tau2)
     rank_d = partial(fsd.rank_minimizer, target, latent_variance=lam2, latent_dim=d, throw=False)
     found = fsd.orthonormal_minimizer(target, latent_dim=d, throw=False)
-    filled = complete(found, one)
+    filled = complete(found, one.basis, one.latent_variance)
     as_is = replace(found, basis=one.basis, gains=jnp.ones(d))
     discarded = jnp.clip(target.total - jnp.sum(target.values[:d]), 0) / (D - d)
     return {

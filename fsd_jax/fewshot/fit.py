@@ -91,25 +91,29 @@ def fit(
         )
     if recipe.complete == "source":
         found = jax.lax.cond(
-            found.rank < recipe.latent_dim, lambda: complete(found, source), lambda: found
+            found.rank < recipe.latent_dim,
+            lambda: complete(found, source.basis, source.latent_variance),
+            lambda: found,
         )
     mean = offset if moment.mean is None else moment.mean
     return _finish(source, found, mean, process)
 
 
-def complete(found: Minimizer, source: PretrainedModel) -> Minimizer:
-    """Fill undetermined directions from the source, projected off the found ones.
+def complete(
+    found: Minimizer, basis: Float[Array, "D d"], variance: Float[Array, " d"]
+) -> Minimizer:
+    """Fill undetermined directions from the source's, projected off the found ones.
 
     Among those projections the ones with the most source variance left come first.
     """
-    remainder = source.basis * jnp.sqrt(source.latent_variance)
+    remainder = basis * jnp.sqrt(variance)
     for _ in range(2):
         inside = _linalg.matmul(found.basis.T, remainder)
         remainder = remainder - _linalg.matmul(found.basis, inside)
     directions, size = _linalg.left_singular(remainder)
     missing = found.gains == 0
     slot = jnp.clip(jnp.cumsum(missing) - 1, 0, None)
-    cutoff = 32 * _linalg.eps_of(size.dtype) * jnp.sqrt(jnp.max(source.latent_variance))
+    cutoff = 32 * _linalg.eps_of(size.dtype) * jnp.sqrt(jnp.max(variance))
     real = missing & (size[slot] > cutoff)
     return Minimizer(
         basis=jnp.where(real, directions[:, slot], found.basis),

@@ -229,7 +229,7 @@ class _World:
         if metric == "score_error":
             return error
         # The same f with the decoder that the population would give.
-        variance = self.problem.latent.variance + self.problem.residual_variance
+        variance = self.problem.target_law.variance
         exact = SecondMoment.from_covariance(jnp.diag(variance), throw=False)
         exact = dataclasses.replace(exact, basis=_linalg.matmul(self.problem.A_ta, exact.basis))
         best = _minimize(method, exact, c, self.t, self.process)

@@ -1,0 +1,372 @@
+"""Pre-training a network score on the source, and four ways to tune it on the target."""
+
+import itertools
+import os
+from dataclasses import dataclass, replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int, Key
+
+from fsd_jax import _checks, _linalg
+from fsd_jax._checks import Status
+from fsd_jax.fewshot.fit import complete
+from fsd_jax.latent_net.descent import (
+    VALIDATION,
+    Descent,
+    Parameters,
+    Recipe,
+    Rows,
+    descend,
+    screening_losses,
+)
+from fsd_jax.latent_net.relu import NetScore, ReLUNet
+from fsd_jax.minimizer.closed_form import orthonormal_minimizer
+from fsd_jax.moments import SecondMoment
+from fsd_jax.process import VP
+
+MODES = ("decoder", "rotation", "everything", "scratch")
+CANDIDATES, STARTS = 256, 8
+"""Rotations whose loss is taken, and the best of them, from which descent starts."""
+ROTATION_RATE = 0.03
+"""Peak learning rate for rotations, whose entries are of order one whatever the data's scale."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True, repr=False)
+class NetModel:
+    """A trained score and how training went.
+
+    Attributes:
+        score: the score, with its decoder and network.
+        latent_moment: ``(d, d)`` second moment of ``V'x`` over the source.
+        training: ``(checks,)`` mean losses since the check before.
+        validation: ``(checks,)`` losses on held-out samples.
+        best_step: step whose parameters were kept.
+        diverged_at: first step whose loss is not finite, -1 when there is none.
+        status: `Status` flags; `Status.NOT_CONVERGED` when training diverged, in which case the
+            last good parameters are kept.
+    """
+
+    score: NetScore
+    latent_moment: Float[Array, "d d"]
+    training: Float[Array, " checks"]
+    validation: Float[Array, " checks"]
+    best_step: Int[Array, ""]
+    diverged_at: Int[Array, ""]
+    status: Int[Array, ""]
+
+    def __repr__(self) -> str:
+        ambient, d = self.score.decoder.shape[-2:]
+        facts = [f"D={ambient}", f"d={d}"]
+        if not self.diverged_at.ndim and not _checks.is_traced(self.diverged_at):
+            facts.append(f"best_step={int(self.best_step)}")
+            if int(self.diverged_at) >= 0:
+                facts.append(f"diverged_at={int(self.diverged_at)}")
+        return _checks.one_line("NetModel", self.status.shape, *facts, status=self.status)
+
+
+def pretrain(
+    key: Key[Array, ""],
+    x_source: ArrayLike,
+    *,
+    latent_dim: int,
+    count: ArrayLike | None = None,
+    widths: tuple[int, ...] = (64, 64, 64),
+    form: str = "preconditioned",
+    output_bound: float | None = None,
+    recipe: Recipe = Recipe(),
+    process: VP = VP(),
+) -> NetModel:
+    """Train decoder and network together on the source.
+
+    The decoder starts at the top d eigenvectors, its exact minimiser for a Gaussian latent, and
+    stays on the Stiefel manifold by a polar retraction.
+
+    Implements: Section 3.2 (pre-training in ``S_NN``).
+
+    Args:
+        key: random key.
+        x_source: ``(n_s, D)`` samples.
+        latent_dim: ``d``.
+        count: how many of the rows are real, the first ones; None is all. May be traced.
+        widths: hidden layers' widths.
+        form: see `ReLUNet`.
+        output_bound: see `ReLUNet`.
+        recipe: how to train.
+        process: forward process.
+
+    Returns:
+        The model; ``vmap`` over keys, samples and counts trains an ensemble.
+
+    Raises:
+        ValueError: bad samples or options, or a network that does not fit into memory.
+
+    Example:
+        >>> import jax, fsd_jax as fsd
+        >>> from fsd_jax import latent_net
+        >>> latent = fsd.GaussianMixture.create([0.5, 0.5], [[-2.0], [2.0]], [0.1, 0.1])
+        >>> problem = fsd.LinearProblem.with_latent(jax.random.key(0), latent, ambient_dim=5)
+        >>> x = problem.sample_source(jax.random.key(1), 200)
+        >>> recipe = latent_net.Recipe(steps=20, checks=4)
+        >>> latent_net.pretrain(jax.random.key(2), x, latent_dim=1, recipe=recipe).training.shape
+        (4,)
+    """
+    rows = _rows("x_source", x_source, count)
+    d = _checks.dimension(
+        "latent_dim", latent_dim, high=min(rows.samples.shape), top=" = min(n_s, D)"
+    )
+    recipe.check()
+    widths = tuple(_checks.dimension("widths", width) for width in widths)
+    _fits(d, widths, recipe, members=1)
+    return _pretrain(
+        key, rows, process, d=d, widths=widths, form=form, output_bound=output_bound, recipe=recipe
+    )
+
+
+@partial(jax.jit, static_argnames=("process", "d", "widths", "form", "output_bound", "recipe"))
+def _pretrain(
+    key: Key[Array, ""], rows: Rows, process: VP, *, d: int, widths: tuple[int, ...], form: str,
+    output_bound: float | None, recipe: Recipe,
+) -> NetModel:  # fmt: skip
+    moment = _moment(rows, d)
+    basis, variance = moment.basis[:, :d], moment.values[:d]
+    net = ReLUNet.create(
+        jax.random.fold_in(key, 0),
+        latent_dim=d,
+        variance=jnp.mean(variance),
+        widths=widths,
+        form=form,
+        output_bound=output_bound,
+        process=process,
+    )
+    start: Parameters = {"decoder": basis, "layers": net.layers}
+
+    def assemble(p: Parameters) -> tuple[Array, ReLUNet]:
+        return p["decoder"], net.with_layers(p["layers"])
+
+    found = descend(jax.random.fold_in(key, 1), start, assemble, rows, recipe)
+    decoder, net = assemble(found.parameters)
+    within = _linalg.matmul(basis.T, decoder)
+    latent_moment = _linalg.matmul(within.T * variance, within)
+    return _model(decoder, net, latent_moment, found, moment.status)
+
+
+def finetune(
+    key: Key[Array, ""],
+    model: NetModel,
+    x_target: ArrayLike,
+    *,
+    mode: str = "rotation",
+    count: ArrayLike | None = None,
+    recipe: Recipe = Recipe(),
+) -> NetModel:
+    """Adapt a pre-trained model to the target.
+
+    Modes:
+
+    - ``"decoder"``: the paper's: the network is frozen, and ``V`` descends on the Stiefel manifold
+      from the source's.
+    - ``"rotation"``: the network is frozen, and the subspace is the closed form's (R7), which is
+      exact without noise; only a rotation ``Q`` of its ``d`` axes is trained, from several starts.
+    - ``"everything"``: the network too, from its pre-trained weights, within the same subspace.
+    - ``"scratch"``: a new network, within the same subspace.
+
+    So the last three all know the subspace as well as the closed form does, and differ in what
+    they take from the source. With ``n_ta < d`` the missing directions come from the source.
+
+    Implements: Section 3.2 (fine-tuning in ``Q_NN``), Section 4 (its rivals); R7.
+
+    Args:
+        key: random key.
+        model: from `pretrain`.
+        x_target: ``(n_ta, D)`` samples.
+        mode: one of `MODES`.
+        count: how many of the rows are real, the first ones; None is all. May be traced.
+        recipe: how to train.
+
+    Returns:
+        The adapted model.
+
+    Raises:
+        ValueError: bad samples or options.
+
+    Example:
+        >>> import jax, fsd_jax as fsd
+        >>> from fsd_jax import latent_net
+        >>> latent = fsd.GaussianMixture.create([0.5, 0.5], [[-2.0], [2.0]], [0.1, 0.1])
+        >>> problem = fsd.LinearProblem.with_latent(jax.random.key(0), latent, ambient_dim=5)
+        >>> recipe = latent_net.Recipe(steps=20, checks=4)
+        >>> source = problem.sample_source(jax.random.key(1), 200)
+        >>> model = latent_net.pretrain(jax.random.key(2), source, latent_dim=1, recipe=recipe)
+        >>> few = problem.sample_target(jax.random.key(3), 10)
+        >>> adapted = latent_net.finetune(jax.random.key(4), model, few, recipe=recipe)
+        >>> f"{fsd.subspace_error(adapted.score.decoder, problem.A_ta):.5f}"
+        '0.00000'
+    """
+    _checks.choice("mode", mode, MODES)
+    rows = _rows("x_target", x_target, count)
+    ambient, d = model.score.decoder.shape
+    if rows.samples.shape[1] != ambient:
+        raise ValueError(
+            f"x_target must have D = {ambient} columns like the source, "
+            f"got shape {tuple(rows.samples.shape)}"
+        )
+    recipe.check()
+    _fits(d, tuple(w.shape[1] for w, _ in model.score.net.layers[:-1]), recipe, members=STARTS)
+    return _finetune(key, model, rows, mode=mode, recipe=recipe)
+
+
+@partial(jax.jit, static_argnames=("mode", "recipe"))
+def _finetune(
+    key: Key[Array, ""], model: NetModel, rows: Rows, *, mode: str, recipe: Recipe
+) -> NetModel:
+    if mode == "decoder":
+        return _tune_decoder(key, model, rows, recipe)
+    d = model.score.decoder.shape[1]
+    variance, axes = _linalg.eigh_descending(model.latent_moment)
+    found = orthonormal_minimizer(_moment(rows, d), latent_dim=d, throw=False)
+    found = complete(found, _linalg.matmul(model.score.decoder, axes), variance)
+    # Within the subspace samples have d coordinates, and a decoder is a rotation.
+    inside = Rows(_linalg.matmul(rows.samples, found.basis), rows.real)
+    tune = {"rotation": _tune_rotation, "everything": _tune_everything, "scratch": _tune_scratch}
+    rotation, net, descent = tune[mode](key, model.score.net, axes, inside, recipe)
+    decoder = _linalg.matmul(found.basis, rotation)
+    return _model(decoder, net, model.latent_moment, descent, found.status)
+
+
+def _tune_decoder(key: Key[Array, ""], model: NetModel, rows: Rows, recipe: Recipe) -> NetModel:
+    net = model.score.net
+    start: Parameters = {"decoder": model.score.decoder}
+    found = descend(key, start, lambda p: (p["decoder"], net), rows, recipe)
+    return _model(found.parameters["decoder"], net, model.latent_moment, found, model.status)
+
+
+Tuned = tuple[Float[Array, "d d"], ReLUNet, Descent]
+
+
+def _tune_rotation(
+    key: Key[Array, ""], net: ReLUNet, axes: Float[Array, "d d"], rows: Rows, recipe: Recipe
+) -> Tuned:
+    turns, screen, train = jax.random.split(key, 3)
+    # d(d-1)/2 numbers cannot overfit as a network can, and need every sample.
+    whole = replace(recipe, held_out=0.0, learning_rate=ROTATION_RATE)
+    # All starts together take half of one run's steps, and the best of them goes on for the rest.
+    short = replace(whole, steps=max(recipe.steps // (2 * STARTS), 1), checks=1)
+    rest = replace(whole, steps=max(recipe.steps // 2, recipe.checks))
+
+    def search(start: Array, recipe: Recipe) -> Descent:
+        return descend(train, {"decoder": start}, lambda p: (p["decoder"], net), rows, recipe)
+
+    candidates = _rotations(turns, axes)
+    losses = screening_losses(screen, candidates, net, rows, recipe)
+    starts = candidates[jax.lax.top_k(-losses, STARTS)[1]]
+    found = jax.vmap(partial(search, recipe=short))(starts)
+    descent = search(found.parameters["decoder"][jnp.argmin(found.least)], rest)
+    return descent.parameters["decoder"], net, descent
+
+
+def _rotations(key: Key[Array, ""], axes: Float[Array, "d d"]) -> Float[Array, "candidates d d"]:
+    """Where to look: half by pairing axes with the source's in the order of their variances.
+
+    The signs are free then. The others are anywhere, since variances may be equal or ill known.
+    """
+    d, half = axes.shape[0], CANDIDATES // 2
+    signs, turns = jax.random.split(key)
+    paired = jax.random.rademacher(signs, (half, d, 1), axes.dtype) * axes.T
+    free = _linalg.orthonormal_columns(jax.random.normal(turns, (half // 2, d, d), axes.dtype))
+    # Descent keeps the determinant's sign, so each rotation comes with a reflection.
+    return jnp.concatenate([paired, free, free.at[:, :, 0].multiply(-1)])
+
+
+def _tune_everything(
+    key: Key[Array, ""], net: ReLUNet, axes: Float[Array, "d d"], rows: Rows, recipe: Recipe
+) -> Tuned:
+    rotation, _, _ = _tune_rotation(jax.random.fold_in(key, 0), net, axes, rows, recipe)
+    start: Parameters = {"decoder": rotation, "layers": net.layers}
+
+    def assemble(p: Parameters) -> tuple[Array, ReLUNet]:
+        return p["decoder"], net.with_layers(p["layers"])
+
+    found = descend(jax.random.fold_in(key, 1), start, assemble, rows, recipe)
+    return *assemble(found.parameters), found
+
+
+def _tune_scratch(
+    key: Key[Array, ""], net: ReLUNet, axes: Float[Array, "d d"], rows: Rows, recipe: Recipe
+) -> Tuned:
+    d = axes.shape[0]
+    fresh = ReLUNet.create(
+        jax.random.fold_in(key, 0),
+        latent_dim=d,
+        variance=jnp.sum(rows.samples**2) / (d * rows.real),
+        widths=[w.shape[1] for w, _ in net.layers[:-1]],
+        form=net.form,
+        output_bound=net.output_bound,
+        process=net.process,
+    )
+    eye = jnp.eye(d, dtype=rows.samples.dtype)
+    start: Parameters = {"layers": fresh.layers}
+    found = descend(
+        jax.random.fold_in(key, 1), start, lambda p: (eye, fresh.with_layers(p["layers"])), rows,
+        recipe,
+    )  # fmt: skip
+    return eye, fresh.with_layers(found.parameters["layers"]), found
+
+
+def _rows(name: str, x: ArrayLike, count: ArrayLike | None) -> Rows:
+    samples, _ = _checks.samples(name, x)
+    n = samples.shape[0]
+    if count is None:
+        number = jnp.int32(n)
+    else:
+        number = jnp.asarray(count, jnp.int32)
+        if not _checks.is_traced(number) and not 1 <= int(number) <= n:
+            raise ValueError(f"count must be from 1 to the {n} rows of {name}, got {count!r}")
+    real = jnp.arange(n)[:, None] < number
+    samples = jnp.where(real, samples, 0)
+    _checks.settle(
+        _checks.flag(~jnp.all(jnp.isfinite(samples)), Status.NON_FINITE), name=name, throw=True
+    )
+    return Rows(samples, number)
+
+
+def _moment(rows: Rows, d: int) -> SecondMoment:
+    mask = jnp.arange(rows.samples.shape[0]) < rows.real
+    rank = min(d, *rows.samples.shape)
+    return SecondMoment.from_samples(rows.samples, rank=rank, mask=mask, throw=False)
+
+
+def _model(
+    decoder: Float[Array, "D d"],
+    net: ReLUNet,
+    latent_moment: Float[Array, "d d"],
+    found: Descent,
+    status: Int[Array, ""],
+) -> NetModel:
+    return NetModel(
+        score=NetScore(decoder=decoder, net=net),
+        latent_moment=latent_moment,
+        training=found.training,
+        validation=found.validation,
+        best_step=found.best_step,
+        diverged_at=found.diverged_at,
+        status=status | _checks.flag(found.diverged_at >= 0, Status.NOT_CONVERGED),
+    )
+
+
+def _fits(d: int, widths: tuple[int, ...], recipe: Recipe, *, members: int) -> None:
+    """Refuse what cannot fit, before anything is allocated."""
+    sizes = [d + 3, *widths, d]
+    weights = sum((a + 1) * b for a, b in itertools.pairwise(sizes))
+    # Parameters, best, mean, gradient and Adam's two moments; activations and their gradients.
+    numbers = 6 * weights + 2 * max(recipe.batch_size, VALIDATION) * sum(sizes)
+    needed = members * numbers * jnp.zeros((), float).dtype.itemsize
+    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > available:
+        raise ValueError(
+            f"widths = {widths} with latent_dim = {d} need about {needed / 2**30:.1f} GiB and this "
+            f"machine has {available / 2**30:.1f}; choose smaller widths or a smaller batch_size"
+        )

@@ -1,0 +1,179 @@
+"""The ReLU network ``f_theta`` of Appendix A, and the score it gives with a decoder."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Key
+
+from fsd_jax import _checks, _linalg
+from fsd_jax.process import VP
+
+FORMS = ("preconditioned", "paper")
+
+Parameters = tuple[tuple[Float[Array, "inputs outputs"], Float[Array, " outputs"]], ...]
+"""A matrix and a bias for each layer."""
+
+
+def _static(default: object = None) -> object:
+    return field(default=default, metadata={"static": True})
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True, repr=False)
+class ReLUNet:
+    """``f_theta(z, t)`` in ``R^d``; the exact one is ``z + sigma_t^2 grad log q_t^LD(z)``.
+
+    The ``"paper"`` form is a plain network of ``(z, t)``. The ``"preconditioned"`` one learns what
+    a Gaussian of the latent's variance ``v`` misses, at the scale at which it does:
+
+        f = g z + c F(z/sqrt(m^2 v + s2), log(m^2 v/s2)/2, m, sigma),
+        g = m^2 v/(m^2 v + s2),   c^2 = m^2 v s2/(m^2 v + s2).
+
+    Its last layer starts at zero, so that training starts from the Gaussian model.
+
+    Implements: Appendix A (class of networks).
+
+    Attributes:
+        layers: matrix and bias of each layer.
+        variance: ``v``, a scalar; the mean of the latent's variances.
+        form: one of `FORMS`.
+        output_bound: ``K_1``: entries of ``f`` are clipped to it; None is no bound.
+        process: forward process.
+    """
+
+    layers: Parameters
+    variance: Float[Array, ""]
+    form: str = _static()  # type: ignore[assignment]
+    output_bound: float | None = _static()  # type: ignore[assignment]
+    process: VP = _static(VP())  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        widths = [w.shape[-1] for w, _ in self.layers]
+        return f"ReLUNet(widths={widths}, form={self.form!r}, {self.variance.dtype})"
+
+    @classmethod
+    def create(
+        cls,
+        key: Key[Array, ""],
+        *,
+        latent_dim: int,
+        variance: ArrayLike = 1.0,
+        widths: Sequence[int] = (64, 64, 64),
+        form: str = "preconditioned",
+        output_bound: float | None = None,
+        process: VP = VP(),
+    ) -> "ReLUNet":
+        """A network with He's initial weights.
+
+        Args:
+            key: random key.
+            latent_dim: ``d``.
+            variance: mean variance of the latent, for the preconditioned form.
+            widths: hidden layers' widths (``M'`` and, by their number, ``L``).
+            form: ``"preconditioned"`` or ``"paper"``.
+            output_bound: ``K_1``, positive, or None.
+            process: forward process.
+
+        Raises:
+            ValueError: values out of range, or an unknown form.
+
+        Example:
+            >>> import jax
+            >>> from fsd_jax import latent_net
+            >>> net = latent_net.ReLUNet.create(jax.random.key(0), latent_dim=2)
+            >>> net(jax.numpy.ones((5, 2)), 0.3).shape
+            (5, 2)
+        """
+        _checks.choice("form", form, FORMS)
+        d = _checks.dimension("latent_dim", latent_dim)
+        for width in widths:
+            _checks.dimension("widths", width)
+        if output_bound is not None and not (output_bound > 0 and math.isfinite(output_bound)):
+            raise ValueError(f"output_bound must be positive or None, got {output_bound!r}")
+        v, _ = _checks.positive("variance", variance, float, ndim=(0,))
+        sizes = [d + (3 if form == "preconditioned" else 1), *widths, d]
+        layers = []
+        for i, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
+            scale = math.sqrt(2 / fan_in)
+            if i == len(sizes) - 2:
+                scale = 0.0 if form == "preconditioned" else math.sqrt(1 / fan_in)
+            weight = jax.random.normal(jax.random.fold_in(key, i), (fan_in, fan_out), float)
+            layers.append((scale * weight, jnp.zeros(fan_out, float)))
+        return cls(
+            layers=tuple(layers),
+            variance=jnp.asarray(v),
+            form=form,
+            output_bound=output_bound,
+            process=process,
+        )
+
+    @property
+    def parameters(self) -> int:
+        """Number of trained numbers, at most ``J`` of which are not zero."""
+        return sum(w.size + b.size for w, b in self.layers)
+
+    def with_layers(self, layers: Parameters) -> "ReLUNet":
+        """The same network with other weights."""
+        return replace(self, layers=layers)
+
+    def __call__(self, z: Float[Array, "*batch d"], t: ArrayLike) -> Float[Array, "*batch d"]:
+        """``f_theta`` at points `z` for one time, or for times of the batch's shape."""
+        t = jnp.broadcast_to(jnp.asarray(t, z.dtype), z.shape[:-1])[..., None]
+        f = self._plain(z, t) if self.form == "paper" else self._preconditioned(z, t)
+        if self.output_bound is None:
+            return f
+        return jnp.clip(f, -self.output_bound, self.output_bound)
+
+    def _plain(self, z: Float[Array, "*batch d"], t: Array) -> Float[Array, "*batch d"]:
+        return self._forward(jnp.concatenate([z, t], axis=-1))
+
+    def _preconditioned(self, z: Float[Array, "*batch d"], t: Array) -> Float[Array, "*batch d"]:
+        signal, noise = self.process.signal_variance(t), self.process.noise_variance(t)
+        level = signal * self.variance + noise
+        features = [
+            z / jnp.sqrt(level),
+            jnp.log(signal * self.variance / noise) / 4,
+            jnp.sqrt(signal),
+            jnp.sqrt(noise),
+        ]
+        gain = signal * self.variance / level
+        learned = self._forward(jnp.concatenate(features, axis=-1))
+        return gain * z + jnp.sqrt(gain * noise) * learned
+
+    def _forward(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch d"]:
+        *hidden, (last, shift) = self.layers
+        for weight, bias in hidden:
+            x = jax.nn.relu(x @ weight + bias)
+        return x @ last + shift
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True, repr=False)
+class NetScore:
+    """``s(x, t) = (V f_theta(V'x, t) - x)/sigma_t^2``, the class ``S_NN``.
+
+    Implements: Section 3.2 (network classes).
+
+    Attributes:
+        decoder: ``(D, d)``, orthonormal columns ``V``.
+        net: ``f_theta``.
+    """
+
+    decoder: Float[Array, "D d"]
+    net: ReLUNet
+
+    def __repr__(self) -> str:
+        ambient, d = self.decoder.shape[-2:]
+        return f"NetScore(D={ambient}, d={d}, {self.net!r})"
+
+    def __call__(self, x: Float[Array, "*batch D"], t: ArrayLike) -> Float[Array, "*batch D"]:
+        """The score at `x` for one time ``t > 0``, or for times of the batch's shape."""
+        noise = self.net.process.noise_variance(jnp.asarray(t, x.dtype))
+        noise = noise[..., None] if noise.ndim else noise
+        clean = _linalg.matmul(self.net(_linalg.matmul(x, self.decoder), t), self.decoder.T)
+        return (clean - x) / noise
