@@ -27,6 +27,7 @@ CASES = {
     "durability": "durability",
     "scaling": "scaling",
     "ten-images": "ten_images",
+    "section4": "section4",
 }
 WITHOUT_FIGURE = ("simulate", "durability", "scaling")
 ROOT = Path(__file__).resolve().parent.parent

@@ -64,6 +64,7 @@ ROOMS = [
     "latent_net.errors",
     "latent_net.descent",
     "latent_net.fit",
+    "latent_net.study",
     "image.data",
     "image.unet",
     "image.finetune",

@@ -45,7 +45,7 @@ class Recipe:
         T: final time.
         held_out: share of the samples that only choose when to stop.
         average: decay of an exponential moving average of the parameters, in ``[0, 1)``; 0 is none.
-        weight_bound: ``kappa``: the network's weights are clipped to it; infinite is no bound.
+        weight_bound: ``kappa``: the network's weights are clipped to it; None is no bound.
     """
 
     steps: int = 2000
@@ -57,7 +57,7 @@ class Recipe:
     T: float = 10.0
     held_out: float = 0.2
     average: float = 0.0
-    weight_bound: float = math.inf
+    weight_bound: float | None = None
 
     def check(self) -> None:
         """Refuse values out of range.
@@ -72,11 +72,10 @@ class Recipe:
             raise ValueError(f"checks must be at most steps = {self.steps}, got {self.checks}")
         if not 0 < self.delta < self.T < math.inf:
             raise ValueError(f"delta and T must satisfy 0 < delta < T, got {self.delta}, {self.T}")
-        for name, low, high in (
-            ("learning_rate", 0, math.inf), ("weight_bound", 0, math.inf),
-        ):  # fmt: skip
-            if not low < getattr(self, name) <= high:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)!r}")
+        for name in ("learning_rate", "weight_bound"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name} must be positive and finite, got {value!r}")
         for name in ("held_out", "average"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)!r}")
@@ -258,10 +257,9 @@ def _feasible(parameters: Parameters, recipe: Recipe) -> Parameters:
     feasible = dict(parameters)
     if "decoder" in feasible:
         feasible["decoder"] = _linalg.polar_factor(feasible["decoder"])
-    if "layers" in feasible and recipe.weight_bound < math.inf:
-        feasible["layers"] = jax.tree.map(
-            lambda w: jnp.clip(w, -recipe.weight_bound, recipe.weight_bound), feasible["layers"]
-        )
+    bound = recipe.weight_bound
+    if "layers" in feasible and bound is not None:
+        feasible["layers"] = jax.tree.map(lambda w: jnp.clip(w, -bound, bound), feasible["layers"])
     return feasible
 
 

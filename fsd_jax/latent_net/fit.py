@@ -140,6 +140,7 @@ def _pretrain(
         widths=widths,
         form=form,
         output_bound=output_bound,
+        dtype=rows.samples.dtype,
         process=process,
     )
     start: Parameters = {"decoder": basis, "layers": net.layers}
@@ -171,11 +172,11 @@ def finetune(
       from the source's.
     - ``"rotation"``: the network is frozen, and the subspace is the closed form's (R7), which is
       exact without noise; only a rotation ``Q`` of its ``d`` axes is trained, from several starts.
-    - ``"everything"``: the network too, from its pre-trained weights, within the same subspace.
-    - ``"scratch"``: a new network, within the same subspace.
+    - ``"everything"``: decoder and network descend together from the model's. Given a model that
+      ``"rotation"`` adapted, it starts from there, which is much the best start.
+    - ``"scratch"``: a new network, within the closed form's subspace.
 
-    So the last three all know the subspace as well as the closed form does, and differ in what
-    they take from the source. With ``n_ta < d`` the missing directions come from the source.
+    With ``n_ta < d`` the missing directions of a subspace come from the source.
 
     Implements: Section 3.2 (fine-tuning in ``Q_NN``), Section 4 (its rivals); R7.
 
@@ -225,14 +226,16 @@ def _finetune(
 ) -> NetModel:
     if mode == "decoder":
         return _tune_decoder(key, model, rows, recipe)
+    if mode == "everything":
+        return _tune_everything(key, model, rows, recipe)
     d = model.score.decoder.shape[1]
     variance, axes = _linalg.eigh_descending(model.latent_moment)
     found = orthonormal_minimizer(_moment(rows, d), latent_dim=d, throw=False)
     found = complete(found, _linalg.matmul(model.score.decoder, axes), variance)
     # Within the subspace samples have d coordinates, and a decoder is a rotation.
     inside = Rows(_linalg.matmul(rows.samples, found.basis), rows.real)
-    tune = {"rotation": _tune_rotation, "everything": _tune_everything, "scratch": _tune_scratch}
-    rotation, net, descent = tune[mode](key, model.score.net, axes, inside, recipe)
+    tune = {"rotation": _tune_rotation, "scratch": _tune_scratch}[mode]
+    rotation, net, descent = tune(key, model.score.net, axes, inside, recipe)
     decoder = _linalg.matmul(found.basis, rotation)
     return _model(decoder, net, model.latent_moment, descent, found.status)
 
@@ -242,6 +245,17 @@ def _tune_decoder(key: Key[Array, ""], model: NetModel, rows: Rows, recipe: Reci
     start: Parameters = {"decoder": model.score.decoder}
     found = descend(key, start, lambda p: (p["decoder"], net), rows, recipe)
     return _model(found.parameters["decoder"], net, model.latent_moment, found, model.status)
+
+
+def _tune_everything(key: Key[Array, ""], model: NetModel, rows: Rows, recipe: Recipe) -> NetModel:
+    score = model.score
+    start: Parameters = {"decoder": score.decoder, "layers": score.net.layers}
+
+    def assemble(p: Parameters) -> tuple[Array, ReLUNet]:
+        return p["decoder"], score.net.with_layers(p["layers"])
+
+    found = descend(key, start, assemble, rows, recipe)
+    return _model(*assemble(found.parameters), model.latent_moment, found, model.status)
 
 
 Tuned = tuple[Float[Array, "d d"], ReLUNet, Descent]
@@ -281,19 +295,6 @@ def _rotations(key: Key[Array, ""], axes: Float[Array, "d d"]) -> Float[Array, "
     return jnp.concatenate([paired, free, free.at[:, :, 0].multiply(-1)])
 
 
-def _tune_everything(
-    key: Key[Array, ""], net: ReLUNet, axes: Float[Array, "d d"], rows: Rows, recipe: Recipe
-) -> Tuned:
-    rotation, _, _ = _tune_rotation(jax.random.fold_in(key, 0), net, axes, rows, recipe)
-    start: Parameters = {"decoder": rotation, "layers": net.layers}
-
-    def assemble(p: Parameters) -> tuple[Array, ReLUNet]:
-        return p["decoder"], net.with_layers(p["layers"])
-
-    found = descend(jax.random.fold_in(key, 1), start, assemble, rows, recipe)
-    return *assemble(found.parameters), found
-
-
 def _tune_scratch(
     key: Key[Array, ""], net: ReLUNet, axes: Float[Array, "d d"], rows: Rows, recipe: Recipe
 ) -> Tuned:
@@ -305,6 +306,7 @@ def _tune_scratch(
         widths=[w.shape[1] for w, _ in net.layers[:-1]],
         form=net.form,
         output_bound=net.output_bound,
+        dtype=rows.samples.dtype,
         process=net.process,
     )
     eye = jnp.eye(d, dtype=rows.samples.dtype)
@@ -336,7 +338,8 @@ def _rows(name: str, x: ArrayLike, count: ArrayLike | None) -> Rows:
 def _moment(rows: Rows, d: int) -> SecondMoment:
     mask = jnp.arange(rows.samples.shape[0]) < rows.real
     rank = min(d, *rows.samples.shape)
-    return SecondMoment.from_samples(rows.samples, rank=rank, mask=mask, throw=False)
+    # Without noise the subspace is exact to rounding, unless a Gram matrix squares it.
+    return SecondMoment.from_samples(rows.samples, rank=rank, mask=mask, route="svd", throw=False)
 
 
 def _model(

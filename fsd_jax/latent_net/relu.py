@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, Key
 
 from fsd_jax import _checks, _linalg
@@ -66,6 +66,7 @@ class ReLUNet:
         widths: Sequence[int] = (64, 64, 64),
         form: str = "preconditioned",
         output_bound: float | None = None,
+        dtype: DTypeLike | None = None,
         process: VP = VP(),
     ) -> "ReLUNet":
         """A network with He's initial weights.
@@ -77,6 +78,7 @@ class ReLUNet:
             widths: hidden layers' widths (``M'`` and, by their number, ``L``).
             form: ``"preconditioned"`` or ``"paper"``.
             output_bound: ``K_1``, positive, or None.
+            dtype: of the weights; None is JAX's default.
             process: forward process.
 
         Raises:
@@ -95,15 +97,16 @@ class ReLUNet:
             _checks.dimension("widths", width)
         if output_bound is not None and not (output_bound > 0 and math.isfinite(output_bound)):
             raise ValueError(f"output_bound must be positive or None, got {output_bound!r}")
-        v, _ = _checks.positive("variance", variance, float, ndim=(0,))
+        dtype = jnp.zeros((), dtype).dtype
+        v, _ = _checks.positive("variance", variance, dtype, ndim=(0,))
         sizes = [d + (3 if form == "preconditioned" else 1), *widths, d]
         layers = []
         for i, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
             scale = math.sqrt(2 / fan_in)
             if i == len(sizes) - 2:
                 scale = 0.0 if form == "preconditioned" else math.sqrt(1 / fan_in)
-            weight = jax.random.normal(jax.random.fold_in(key, i), (fan_in, fan_out), float)
-            layers.append((scale * weight, jnp.zeros(fan_out, float)))
+            weight = jax.random.normal(jax.random.fold_in(key, i), (fan_in, fan_out), dtype)
+            layers.append((scale * weight, jnp.zeros(fan_out, dtype)))
         return cls(
             layers=tuple(layers),
             variance=jnp.asarray(v),

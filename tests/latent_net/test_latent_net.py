@@ -1,6 +1,7 @@
 """Networks, their training and their errors, against exact scores and exact Gaussian models."""
 
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -60,15 +61,14 @@ def test_training_beats_the_gaussian_it_starts_from(world, times):
 
 def test_few_shot_takes_the_network_along(world, times):
     problem, _, model, target = world
-    found = {
-        mode: latent_net.finetune(jax.random.key(4), model, target, mode=mode, recipe=RECIPE)
-        for mode in ("rotation", "scratch", "everything", "decoder")
-    }
+    tune = partial(latent_net.finetune, jax.random.key(4), x_target=target, recipe=RECIPE)
+    found = {mode: tune(model, mode=mode) for mode in ("rotation", "scratch", "decoder")}
+    found["everything"] = tune(found["rotation"], mode="everything")
     errors = {mode: _error(f.score, problem, times) for mode, f in found.items()}
     few, scratch = errors["rotation"], errors["scratch"]
     assert few.value + 5 * few.stderr < scratch.value - 5 * scratch.stderr
     assert errors["everything"].value < scratch.value
-    # The three that take the closed form's subspace have all of it.
+    # Those that start in the closed form's subspace stay there.
     for mode in ("rotation", "scratch", "everything"):
         assert fsd.subspace_error(found[mode].score.decoder, problem.A_ta) < 1e-6
         assert errors[mode].off_support < 1e-6
@@ -108,6 +108,20 @@ def test_members_of_an_ensemble_are_members_alone(world):
             np.testing.assert_allclose(a, b[i], rtol=2e-3, atol=2e-4)
     assert both.status.shape == (2,)
     assert "2 of 2 ok" in repr(both)
+
+
+@pytest.mark.usefixtures("x64")
+def test_precision_follows_the_samples():
+    law = latent_net.random_mixture(jax.random.key(0), 2, dtype="float32")
+    problem = fsd.LinearProblem.with_latent(jax.random.key(1), law, ambient_dim=4)
+    x = problem.sample_source(jax.random.key(2), 20)
+    short = replace(RECIPE, steps=2, checks=1)
+    key = jax.random.key(3)
+    model = latent_net.pretrain(key, x, latent_dim=2, widths=(3,), recipe=short)
+    few = latent_net.finetune(key, model, x, recipe=short)
+    error = latent_net.net_score_error(key, few.score, problem, times=[0.1], n=5)
+    for leaf in jax.tree.leaves((few.score, few.training, error)):
+        assert leaf.dtype == np.float32
 
 
 @pytest.mark.usefixtures("x64")

@@ -1,0 +1,232 @@
+"""The rates of Theorem 4.3 as a sweep: one world and one pre-trained model a replicate."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Key
+
+from fsd_jax import _checks
+from fsd_jax.latent import GaussianMixture
+from fsd_jax.latent_net.descent import Recipe
+from fsd_jax.latent_net.errors import NetError, net_score_error
+from fsd_jax.latent_net.fit import finetune, pretrain
+from fsd_jax.linear_model import LinearProblem
+from fsd_jax.process import VP
+from fsd_jax.sweep import Group, Plan
+
+METHODS = {"fewshot": "rotation", "full": "everything", "scratch": "scratch", "decoder": "decoder"}
+"""Names of the fine-tuning modes in results. ``"full"`` starts from what ``"fewshot"`` found."""
+DTYPE = "float32"
+METRICS = ("score_error", "on_support", "off_support")
+NODES = 16
+POINTS = 500
+"""Clean samples on which an error is measured, and times to which each of them is diffused."""
+
+
+def random_mixture(
+    key: Key[Array, ""], latent_dim: int, components: int = 4, dtype: DTypeLike | None = None
+) -> GaussianMixture:
+    """The studies' latent: a few narrow Gaussians with random means, weights from 1 to 2.
+
+    Means are standard normal and components have variance .1, so that the law is far from Gaussian
+    at small times and the variances along its axes differ.
+
+    Args:
+        key: random key.
+        latent_dim: ``d``.
+        components: number of Gaussians.
+        dtype: of the law; None is JAX's default.
+
+    Returns:
+        The law.
+    """
+    dtype = jnp.zeros((), dtype).dtype
+    weights = jnp.linspace(1.0, 2.0, components, dtype=dtype)
+    eye = jnp.eye(latent_dim, dtype=dtype)
+    return GaussianMixture(
+        weights=weights / jnp.sum(weights),
+        means=jax.random.normal(key, (components, latent_dim), dtype),
+        bases=jnp.broadcast_to(eye, (components, latent_dim, latent_dim)),
+        variances=jnp.full((components, latent_dim), 0.1, dtype),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section4:
+    """Blocks of replicates: pre-train on ``n_s`` samples, adapt to each ``n_ta``, measure.
+
+    Every replicate has its own latent, subspaces, samples and training noise; the numbers of target
+    samples are first parts of one sample, and errors are measured at the same points, so that
+    methods and sizes are compared in pairs.
+    """
+
+    latent_dim: int
+    ambient_dim: int
+    most_source: int
+    most_target: int
+    methods: tuple[str, ...]
+    metrics: tuple[str, ...]
+    widths: tuple[int, ...]
+    pretraining: Recipe
+    finetuning: Recipe
+    block: int
+
+    def __call__(
+        self, key: Key[Array, ""], n_s: Array, n_ta: Float[Array, " L"]
+    ) -> Float[Array, "rows block"]:
+        """All cells of a group: ``n_ta`` slowest, then methods, then metrics."""
+
+        def replicate(key: Array) -> Float[Array, " rows"]:
+            return self._replicate(key, n_s, n_ta)
+
+        return jax.vmap(replicate)(jax.random.split(key, self.block)).T
+
+    def _replicate(self, key: Array, n_s: Array, n_ta: Array) -> Float[Array, " rows"]:
+        law, world, source, target, train, measure = jax.random.split(key, 6)
+        latent = random_mixture(law, self.latent_dim, dtype=DTYPE)
+        problem = LinearProblem.with_latent(world, latent, ambient_dim=self.ambient_dim)
+        model = pretrain(
+            train,
+            problem.sample_source(source, self.most_source),
+            latent_dim=self.latent_dim,
+            count=n_s,
+            widths=self.widths,
+            recipe=self.pretraining,
+        )
+        samples = problem.sample_target(target, self.most_target)
+        nodes, weights = VP().quadrature(self.finetuning.delta, self.finetuning.T, NODES)
+        when = dict(times=nodes, weights=weights)
+
+        def adapted(n: Array) -> Float[Array, "methods metrics"]:
+            tune = partial(finetune, train, x_target=samples, count=n, recipe=self.finetuning)
+            few = tune(model, mode="rotation")
+            found = []
+            for name in self.methods:
+                start = few if name == "full" else model
+                tuned = few if name == "fewshot" else tune(start, mode=METHODS[name])
+                error = net_score_error(measure, tuned.score, problem, n=POINTS, **when)
+                found.append(jnp.stack([_part(error, metric) for metric in self.metrics]))
+            return jnp.stack(found)
+
+        return jax.lax.map(adapted, n_ta).reshape(-1)
+
+
+def _part(error: NetError, metric: str) -> Array:
+    return error.value if metric == "score_error" else getattr(error, metric)
+
+
+def plan_section4(
+    *,
+    n_ta: Sequence[int],
+    n_s: Sequence[int],
+    d: Sequence[int],
+    D: int | None = None,
+    method: Sequence[str] = ("fewshot", "scratch", "full"),
+    metric: Sequence[str] = METRICS,
+    replicates: int = 8,
+    seed: int = 0,
+    widths: Sequence[int] = (64, 64, 64),
+    pretraining: Recipe = Recipe(),
+    finetuning: Recipe = Recipe(),
+    block: int = 4,
+) -> Plan:
+    """Plan a study of Section 4's rates; `sweep.run` does it, durably.
+
+    The score error integrates over ``[delta, T]`` of the fine-tuning recipe. Run it with a
+    `batch_size` of a few blocks, since a replicate takes seconds.
+
+    Implements: Theorem 4.3 (measured).
+
+    Args:
+        n_ta: numbers of target samples.
+        n_s: numbers of source samples.
+        d: latent dimensions; each is a compilation.
+        D: ambient dimension, above every d; None is ``4 d``.
+        method: ``"fewshot"`` (network frozen, closed-form subspace, trained rotation), ``"full"``
+            (everything, from there), ``"scratch"``, ``"decoder"`` (network frozen, ``V`` by descent
+            from the source's).
+        metric: ``"score_error"`` and its parts ``"on_support"``, ``"off_support"``.
+        replicates: independent worlds for each cell.
+        seed: base seed.
+        widths: hidden layers of the networks.
+        pretraining: recipe for the source.
+        finetuning: recipe for the target.
+        block: replicates that train together.
+
+    Returns:
+        The plan.
+
+    Raises:
+        ValueError: values out of range.
+
+    Example:
+        >>> from fsd_jax import latent_net
+        >>> plan = latent_net.plan_section4(n_ta=[4, 8], n_s=[100, 1000], d=[2])
+        >>> len(plan.cells), plan.compilations
+        (36, 1)
+    """
+    axes: dict[str, Sequence[Any]] = {"n_s": n_s, "n_ta": n_ta, "d": d, "method": method,
+                                      "metric": metric}  # fmt: skip
+    for name, values in axes.items():
+        if isinstance(values, str) or not len(values) or len(set(values)) < len(values):
+            raise ValueError(f"{name} must be a sequence of different values, got {values!r}")
+    for name in ("n_s", "n_ta", "d"):
+        for value in axes[name]:
+            _checks.dimension(name, value)
+    for value in method:
+        _checks.choice("method", value, tuple(METHODS))
+    for value in metric:
+        _checks.choice("metric", value, METRICS)
+    if min(n_s) < max(d):
+        raise ValueError(f"n_s must be at least d = {max(d)}, got {min(n_s)}")
+    ambient = None if D is None else _checks.dimension("D", D, low=max(d))
+    for recipe in (pretraining, finetuning):
+        recipe.check()
+    cells: list[dict[str, Any]] = []
+    groups: list[Group] = []
+    for dim in d:
+        program: Any = Section4(
+            latent_dim=dim,
+            ambient_dim=ambient or 4 * dim,
+            most_source=max(n_s),
+            most_target=max(n_ta),
+            methods=tuple(method),
+            metrics=tuple(metric),
+            widths=tuple(widths),
+            pretraining=pretraining,
+            finetuning=finetuning,
+            block=_checks.dimension("block", block),
+        )
+        for size in n_s:
+            first = len(cells)
+            cells += [
+                {"n_s": size, "n_ta": n, "d": dim, "D": program.ambient_dim, "method": name,
+                 "metric": part}
+                for n in n_ta for name in method for part in metric
+            ]  # fmt: skip
+            groups.append(Group(
+                identity=f"section4 {dim} {size} {list(n_ta)}",
+                cells=tuple(range(first, len(cells))),
+                program=program,
+                arguments=(np.asarray(size, np.int32), np.asarray(n_ta, np.int32)),
+            ))  # fmt: skip
+    return Plan(
+        axes={
+            **{name: list(values) for name, values in axes.items()},
+            "D": D,
+            "widths": list(widths),
+            "pretraining": asdict(pretraining),
+            "finetuning": asdict(finetuning),
+        },
+        cells=cells,
+        groups=groups,
+        seed=seed,
+        replicates=_checks.dimension("replicates", replicates),
+        dtype=DTYPE,
+    )
