@@ -21,7 +21,7 @@ PRINTED_COEFFICIENT = 20e6
 def settings(quick: bool) -> dict[str, Any]:
     """Sizes."""
     return {
-        "D": 12, "d": 3, "lam2": [4.0, 1.0, 0.25], "t": [0.1, 0.5, 2.0],
+        "D": 12, "d": 3, "lam2": [4.0, 1.0, 0.5], "t": [0.1, 0.5, 2.0],
         "samples": 4000 if quick else 40_000, "draws": 2000 if quick else 20_000,
     }  # fmt: skip
 
