@@ -62,12 +62,12 @@ def judge(statement: Statement, tables: Tables) -> Verdict:
         resolve(statement.function)
     except (LookupError, ImportError) as error:
         return _cannot(f"function missing: {error}")
-    if statement.test is None or not has_test(statement.test):
-        return _cannot(f"test missing: {statement.test or 'none is named'}")
-    if statement.rule is None:
-        return _cannot("rule missing: nobody has written one")
     if statement.figure not in tables:
         return _cannot(f"figure missing: none is called {statement.figure}")
+    if statement.rule is None:
+        return _cannot(f"rule missing: none reads the figure {statement.figure}")
+    if statement.test is None or not has_test(statement.test):
+        return _cannot(f"test missing: {statement.test or 'none is named'}")
     table = tables[statement.figure]
     if isinstance(table, Missing):
         return _cannot(f"result missing: {table}")

@@ -71,6 +71,12 @@ def log_axes(axis: Any, x: str, y: str, title: str, *, across: str = "log", up: 
     axis.set(xscale=across, yscale=up, xlabel=LABELS.get(x, x), ylabel=y, title=title)
 
 
+def legend_below(figure: Any, axis: Any, columns: int) -> None:
+    """One legend for all panels, under them, where it hides nothing."""
+    drawn, labels = axis.get_legend_handles_labels()
+    figure.legend(drawn, labels, loc="outside lower center", ncols=columns)
+
+
 def store(figure: Any, table: Table, folder: Path, name: str) -> list[Path]:
     """Name what is missing on the picture, write PNG and PDF, close the figure."""
     from matplotlib import pyplot

@@ -133,6 +133,7 @@ def draw(table: Table) -> Any:
     """Four panels."""
     figure, axes = style.canvas(2, 2, figsize=(10.5, 8))
     axis = axes[0, 0]
+    axis.set_ylim(1e-12, 1e10)
     rows = table.present(series="pre-training", lemma="D.3")
     style.points(axis, rows, "n_s", 0, label="Monte Carlo, 2 s.e.")
     style.curve(axis, rows, "n_s", "exact", 0, label="exact")
@@ -142,7 +143,7 @@ def draw(table: Table) -> Any:
     style.log_axes(axis, "n_s", "score error, average over t",
                    "Pre-training: what the source leaves\n"
                    r"($d$ = 2, $D$ = 20, $\lambda^2$ = 1, $\delta = 10^{-3}$)")  # fmt: skip
-    axis.legend(loc="center right", bbox_to_anchor=(1, 0.62))
+    axis.legend(loc="lower left", fontsize=7)
     axis = axes[0, 1]
     rows = table.present(series="covering")
     style.points(axis, rows, "iota", 0, line=True, label="exact: slope -1 = -d(D - d)")
@@ -159,7 +160,7 @@ def draw(table: Table) -> Any:
     axis.axhline(FAILURE, color="0.4", ls="--", lw=1, label=r"allowed: $\delta_1$ = 0.05")
     axis.set(xscale="log", yscale="log", xlabel="samples n", ylabel="largest chance of failing",
              title="Lemma D.1 for coins, exact")  # fmt: skip
-    axis.legend(fontsize=7)
+    axis.legend(fontsize=7, loc="lower right", bbox_to_anchor=(1, 0.1))
     axis = axes[1, 1]
     for place, d in enumerate(table.settings["dims"]):
         style.points(axis, table.present(series="beyond D.2", d=d), "n", place, line=True,

@@ -21,7 +21,7 @@ PRINTED_COEFFICIENT = 20e6
 def settings(quick: bool) -> dict[str, Any]:
     """Sizes."""
     return {
-        "D": 12, "d": 3, "lam2": [4.0, 1.0, 0.5], "t": [0.1, 0.5, 2.0],
+        "D": 20, "d": 3, "lam2": [4.0, 1.0, 0.5], "t": [0.1, 0.5, 2.0],
         "samples": 4000 if quick else 40_000, "draws": 2000 if quick else 20_000,
     }  # fmt: skip
 
@@ -287,5 +287,5 @@ def draw(table: Table) -> Any:
     figure, axes = style.canvas(figsize=(8.6, 0.9 + 0.27 * len(lines)))
     style.text_table(axes[0, 0], ["", "measured (2 s.e.)", "ours", "printed"], lines,
                      widths=(0.4, 0.22, 0.18, 0.18))  # fmt: skip
-    axes[0, 0].set_title("One number decides", loc="left")
+    axes[0, 0].set_title("One number decides", loc="left", pad=14)
     return figure

@@ -106,7 +106,7 @@ def draw(table: Table) -> Any:
     style.log_axes(axis, "n_ta", r"expected score error at $t$ = 0.5",
                    r"Three regimes ($d$ = 8, $\lambda^2$ = 1, $n_s = 10^4$; 2 s.e.)")  # fmt: skip
     axis.set_ylim(top=300)
-    axis.legend(fontsize=7, loc="lower left", bbox_to_anchor=(0.28, 0.28))
+    style.legend_below(figure, axis, 3)
     _draw_transition(axes[0, 1], table)
     return figure
 

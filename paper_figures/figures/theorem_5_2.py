@@ -133,7 +133,7 @@ def draw(table: Table) -> Any:
     panels = dict(zip(PANELS, axes.flat, strict=True))
     for name in ("n_ta", "n_s", "latent_variance", "d", "D"):
         _panel(panels[name], table.present(series=f"against {name}"), name)
-    _alone(panels["n_ta"], table.present(series="n_ta alone"), "n_ta", r"perfect source")
+    _alone(panels["n_ta"], table.present(series="n_ta alone"), "n_ta", r"$n_s = \infty$")
     _alone(panels["n_s"], table.present(series="n_s alone, d 8"), "n_s", r"$n_{ta} = 10^9$")
     axis = panels["t"]
     for place, variance in enumerate(table.settings["variances"]):
@@ -141,25 +141,29 @@ def draw(table: Table) -> Any:
         label = rf"$\lambda^2$ = {variance:g}"
         style.points(axis, rows, "t", place, label=label)
         style.curve(axis, rows, "t", "exact", place)
-    style.log_axes(axis, "t", style.ERROR, _held("t") + r"; points: Monte Carlo, lines: exact")
+    style.log_axes(axis, "t", style.ERROR, _held("t") + ", no bound drawn")
     for axis, name in ((panels[n], n) for n in PANELS if n != "t"):
         style.log_axes(axis, name, style.ERROR, _held(name))
-    for axis in axes.flat:
-        axis.legend(fontsize=7)
+    for name in ("n_ta", "n_s", "t"):
+        panels[name].legend(fontsize=7, loc={"n_ta": (0.36, 0.44), "n_s": (0.4, 0.5)}.get(name))
+    style.legend_below(figure, panels["D"], 3)
     return figure
 
 
 def _panel(axis: Any, rows: list[Row], name: str) -> None:
-    style.points(axis, rows, name, 0, label="Monte Carlo, 2 s.e.")
-    style.curve(axis, rows, name, "exact", 0, label="exact")
-    style.curve(axis, rows, name, "bound", 1, label="Theorem 5.2, constant one")
+    # Labelled once, in the panel whose legend stands for all.
+    words = ("Monte Carlo, 2 s.e.", "exact", "Theorem 5.2, constant one")
+    labels = words if name == "D" else (None, None, None)
+    style.points(axis, rows, name, 0, label=labels[0])
+    style.curve(axis, rows, name, "exact", 0, label=labels[1])
+    style.curve(axis, rows, name, "bound", 1, label=labels[2])
     if len(rows) == 1:
         axis.plot([rows[0][name]], [rows[0]["bound"]], "_", color=style.STYLES[1]["color"])
 
 
 def _alone(axis: Any, rows: list[Row], name: str, words: str) -> None:
-    style.points(axis, rows, name, 2, label=f"Monte Carlo, {words}")
-    style.curve(axis, rows, name, "exact", 2, label=f"exact, {words}")
+    style.points(axis, rows, name, 2, label=words)
+    style.curve(axis, rows, name, "exact", 2)
     if name == "n_ta":
         style.curve(axis, rows, name, "bound", 3, label=r"Theorem 5.2's $n_{ta}$ term")
 
