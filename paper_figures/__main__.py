@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             try:
                 picture = make(name, options.out, quick=options.quick)
             except ImportError as error:
-                print(f"paper_figures: {name} needs {error.name}: pip install 'fsd-jax[bench,sweep]'",
+                print(f"paper_figures: {name} needs {error.name}: pip install 'fsd-jax[figures]'",
                       file=sys.stderr)  # fmt: skip
                 return 1
             except Exception as error:

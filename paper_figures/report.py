@@ -4,6 +4,7 @@ import ast
 import base64
 import html
 import importlib
+import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -84,9 +85,7 @@ def _cannot(reason: str) -> Verdict:
     return Verdict(verdict=NOT_TESTABLE, reason=reason)
 
 
-def entries(
-    tables: Tables, statements: Sequence[Statement] = STATEMENTS
-) -> list[dict[str, Any]]:
+def entries(tables: Tables, statements: Sequence[Statement] = STATEMENTS) -> list[dict[str, Any]]:
     """One entry a statement, ready for JSON."""
     found = []
     for statement in statements:
@@ -138,7 +137,9 @@ def _row(entry: Mapping[str, Any]) -> str:
         code += f"<br><code>{html.escape(entry['test'])}</code>"
     interval = ""
     if entry["low"] is not None:
-        interval = f'<br><span class="faint">{_number(entry["low"])} to {_number(entry["high"])}</span>'
+        interval = (
+            f'<br><span class="faint">{_number(entry["low"])} to {_number(entry["high"])}</span>'
+        )
     cells = (
         f"<b>{_prose(entry['statement'])}</b>",
         _prose(entry["says"]),
@@ -181,21 +182,39 @@ def _number(value: float | None) -> str:
     return f"{value:.4g}"
 
 
-SUBSCRIPT = re.compile(r"\b(n|m|sigma|lambda|delta|c|C|A|x|W|q|f)_(ta|max|min|[a-zZ0-9])\b")
-RAISED = re.compile(r"\^(\((?:[^()]|\([^()]*(?:\([^()]*\))?[^()]*\))*\)|-?\w+)")
-GREEK = {"sigma": "σ", "lambda": "λ", "delta": "δ", "alpha": "α", "eps": "ε", "gamma": "γ",
-         "iota": "ι", "beta": "β", "tau": "τ", "rho": "ρ"}  # fmt: skip
+SUBSCRIPT = re.compile(
+    r"\b(n|m|sigma|lambda|delta|beta|c|C|A|G|x|W|q|f)_(ta|max|min|[a-zZ0-9])\b|(\|\|)_(F)"
+)
+GREEK = ("sigma σ", "lambda λ", "delta δ", "alpha α", "eps ε", "gamma γ", "iota ι", "beta β",
+         "tau τ", "rho ρ")  # fmt: skip
+SIGNS = {"||": "‖", "-&gt;": "→", "&gt;=": "≥", "&lt;=": "≤"}
 
 
 def _prose(text: str) -> str:
     """Plain words with indices and powers set as such."""
-    safe = html.escape(text)
-    safe = SUBSCRIPT.sub(r"\1<sub>\2</sub>", safe)
-    safe = RAISED.sub(lambda m: f"<sup>{m[1].removeprefix('(').removesuffix(')')}</sup>"
-                      if m[1].startswith("(") else f"<sup>{m[1]}</sup>", safe)  # fmt: skip
-    for word, letter in GREEK.items():
+    safe = _raised(html.escape(text, quote=False))
+    safe = SUBSCRIPT.sub(lambda m: f"{m[1] or m[3]}<sub>{m[2] or m[4]}</sub>", safe)
+    for pair in GREEK:
+        word, letter = pair.split()
         safe = re.sub(rf"\b{word}\b", letter, safe)
-    return safe.replace("||", "‖").replace("-&gt;", "→").replace("&gt;=", "≥")
+    for written, sign in SIGNS.items():
+        safe = safe.replace(written, sign)
+    return safe
+
+
+def _raised(text: str) -> str:
+    """``^2`` and ``^(...)``, brackets within brackets too, as superscripts."""
+    head, hat, rest = text.partition("^")
+    if not hat:
+        return text
+    if rest.startswith("("):
+        depths = itertools.accumulate({"(": 1, ")": -1}.get(letter, 0) for letter in rest)
+        end = next((i for i, depth in enumerate(depths, start=1) if depth == 0), len(rest))
+        power = rest[1 : end - 1]
+    else:
+        end = len(rest) - len(rest.lstrip("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"))
+        power = rest[:end]
+    return f"{head}<sup>{power}</sup>{_raised(rest[end:])}"
 
 
 def _class(verdict: str) -> str:
@@ -216,7 +235,8 @@ p {{ max-width: 75ch; }}
 .counts {{ list-style: none; display: flex; flex-wrap: wrap; gap: .4rem 1.2rem; padding: 0; }}
 table {{ border-collapse: collapse; width: 100%; table-layout: fixed; margin-top: 1rem; }}
 th {{ text-align: left; border-bottom: 2px solid #444; padding: .4rem .5rem; font-weight: 600; }}
-td {{ vertical-align: top; border-bottom: 1px solid #ddd; padding: .5rem; overflow-wrap: anywhere; }}
+td {{ vertical-align: top; border-bottom: 1px solid #ddd; padding: .5rem;
+  overflow-wrap: anywhere; }}
 th:nth-child(1) {{ width: 12%; }} th:nth-child(2) {{ width: 19%; }}
 th:nth-child(3) {{ width: 21%; }} th:nth-child(4) {{ width: 10%; }}
 th:nth-child(5) {{ width: 7%; }}
@@ -244,10 +264,10 @@ img {{ max-width: 100%; height: auto; border: 1px solid #e3e3e3; }}
 <h1>Few-Shot Diffusion Models Escape the Curse of Dimensionality: what holds, as numbers</h1>
 <p>Every statement of the paper (Yang et al., NeurIPS 2024), the function that implements it, the
 test that pins it, and a verdict that a rule computes from the results below. <b>confirmed</b>: it
-holds as stated. <b>sharper</b>: it holds, and more does. <b>corrected</b>: it fails as printed, and
-the form put beside it holds. <b>not reproduced</b>: the numbers contradict it, and no corrected form
-is shown to hold. <b>not testable here</b>: something is missing, and the reason says what. A mean
-counts as equal to its exact value within four standard errors.</p>
+holds as stated. <b>sharper</b>: it holds, and more does. <b>corrected</b>: it fails as printed,
+and the form put beside it holds. <b>not reproduced</b>: the numbers contradict it, and no
+corrected form is shown to hold. <b>not testable here</b>: something is missing, and the reason says
+what. A mean counts as equal to its exact value within four standard errors.</p>
 <ul class="counts">{summary}</ul>
 <table><thead><tr>{heads}</tr></thead><tbody>
 {rows}</tbody></table>

@@ -66,7 +66,9 @@ def curve(
     axis.plot([r[x] for r in rows], heights, **given)
 
 
-def log_axes(axis: Any, x: str, y: str, title: str, *, across: str = "log", up: str = "log") -> None:
+def log_axes(
+    axis: Any, x: str, y: str, title: str, *, across: str = "log", up: str = "log"
+) -> None:
     """Labels and scales."""
     axis.set(xscale=across, yscale=up, xlabel=LABELS.get(x, x), ylabel=y, title=title)
 
@@ -86,13 +88,11 @@ def store(figure: Any, table: Table, folder: Path, name: str) -> list[Path]:
         named = "; ".join(words(cell) for cell in lost[:LOST_SHOWN])
         more = f" and {len(lost) - LOST_SHOWN} more" if len(lost) > LOST_SHOWN else ""
         figure.suptitle(f"MISSING: {named}{more}", fontsize=9, color="#b00000", fontweight="bold")
-    paths = []
-    for kind in ("png", "pdf"):
-        path = folder / f"{name}.{kind}"
-        # Without dates equal numbers give equal files.
-        extra = {"metadata": {"CreationDate": None}} if kind == "pdf" else {}
-        write_atomically(path, lambda file: figure.savefig(file, format=kind, dpi=150, **extra))
-        paths.append(path)
+    paths = [folder / f"{name}.png", folder / f"{name}.pdf"]
+    write_atomically(paths[0], lambda file: figure.savefig(file, format="png", dpi=150))
+    # Without its date equal numbers give an equal file.
+    undated = {"CreationDate": None}
+    write_atomically(paths[1], lambda f: figure.savefig(f, format="pdf", metadata=undated))
     pyplot.close(figure)
     return paths
 

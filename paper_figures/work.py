@@ -39,9 +39,7 @@ class Work:
         sweep.run(asked, out, resume=True)
         for found in sweep.read_results(out):
             cell = {name: found[name] for name in CELL}
-            yield row(
-                series, found["mean"], stderr=found["stderr"], status=found["status"], **cell
-            )
+            yield row(series, found["mean"], stderr=found["stderr"], status=found["status"], **cell)
 
 
 CELL = ("method", "metric", "n_ta", "n_s", "d", "D", "t", "latent_variance", "tau", "replicates")

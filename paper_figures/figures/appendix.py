@@ -13,7 +13,9 @@ from paper_figures import style
 from paper_figures.table import Row, Table, row
 from paper_figures.work import SEED, Work
 
-SUMMARY = "lemmas of the appendix: pre-training (B.1, D.3), coverings (B.2), concentration (D.1, D.2)"
+SUMMARY = (
+    "the appendix's lemmas: pre-training (B.1, D.3), coverings (B.2), concentration (D.1, D.2)"
+)
 FAILURE = 0.05
 
 
@@ -84,7 +86,7 @@ def _circle(s: dict[str, Any]) -> Iterator[Row]:
 
 
 def _coins(s: dict[str, Any]) -> Iterator[Row]:
-    """Lemma D.1 for one coin and for eight: the largest chance of failing, over biases and slack."""
+    """Lemma D.1 for one coin and for eight: the largest chance of failing."""
     for n, many, side in itertools.product(s["coins_n"], (1, 8), ("above", "below")):
         worst = 0.0
         for a, p in itertools.product((0.05, 0.2, 0.5, 1.0), (0.003, 0.01, 0.05, 0.2, 0.5, 0.9)):

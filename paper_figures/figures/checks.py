@@ -52,10 +52,9 @@ def _world(s: dict[str, Any]) -> Iterator[Row]:
     keys = jax.random.split(jax.random.key(SEED + 1))
     n = s["samples"]
     for name, A, x in (
-        ("source", problem.A_s, problem.sample_source(keys[0], n)),
-        ("target", problem.A_ta, problem.sample_target(keys[1], n)),
+        ("source", np.asarray(problem.A_s), np.asarray(problem.sample_source(keys[0], n))),
+        ("target", np.asarray(problem.A_ta), np.asarray(problem.sample_target(keys[1], n))),
     ):
-        A, x = np.asarray(A), np.asarray(x)
         yield row("orthonormal columns", float(np.abs(A.T @ A - np.eye(s["d"])).max()), exact=0.0,
                   data=name)  # fmt: skip
         outside = float(np.sum((x - x @ A @ A.T) ** 2) / np.sum(x**2))
@@ -90,7 +89,8 @@ def _score(s: dict[str, Any]) -> Iterator[Row]:
         covariance = signal * lam2 * A @ A.T + noise * jnp.eye(s["D"])
 
         def density(x: jax.Array, covariance: jax.Array = covariance) -> jax.Array:
-            return jax.scipy.stats.multivariate_normal.logpdf(x, jnp.zeros(s["D"]), covariance)
+            centre = jnp.zeros(s["D"])
+            return jnp.asarray(jax.scipy.stats.multivariate_normal.logpdf(x, centre, covariance))
 
         x = inside + outside
         score = jax.grad(density)(x)
@@ -180,7 +180,7 @@ def _divergence(s: dict[str, Any]) -> Iterator[Row]:
 
 
 def _accuracy(s: dict[str, Any]) -> Iterator[Row]:
-    """Theorem 4.3: the least n_ta that meets Lemma B.1's condition, with eps or eps^2 = n^(-1/2)."""
+    """Theorem 4.3: the least n_ta that meets Lemma B.1's condition, by either eps."""
     del s
     for d, n_s in ((1, 10**6), (2, 10**8)):
         least = [_least(d, n_s, power) for power in (-0.25, -0.5)]

@@ -46,7 +46,7 @@ def _problem(s: dict[str, Any], tau: float, n_ta: int | None = None) -> fsd.Seco
     return fsd.SecondMoment.from_samples(x, route="svd")
 
 
-def _fit(s: dict[str, Any]) -> dict[str, float]:
+def _fit(s: dict[str, Any]) -> dict[str, Any]:
     return {"latent_variance": s["latent_variance"], "time": s["t"]}
 
 
@@ -102,7 +102,7 @@ def _critical(s: dict[str, Any]) -> Iterator[Row]:
         V = fsd.landscape.critical_decoder(moment, chosen, **_fit(s))
         found = fsd.landscape.measure(V, moment, **_fit(s))
         predicted = fsd.landscape.predicted_spectrum(moment, chosen, **_fit(s))
-        name = {"chosen": " ".join(str(i + 1) for i in chosen)}
+        name: dict[str, Any] = {"chosen": " ".join(str(i + 1) for i in chosen)}
         yield row("gradient", float(found.gradient_norm), exact=0.0, **name)
         yield row("descents", found.negative, exact=int(np.sum(np.asarray(predicted) < 0)), **name)
 
@@ -185,15 +185,21 @@ def draw(table: Table) -> Any:
 
 def _draw_trajectories(axis: Any, table: Table) -> None:
     names = {"lbfgs": "L-BFGS", "adam": "Adam"}
-    for place, (tau, optimizer) in enumerate(
-        itertools.product(table.settings["taus"], OPTIMIZERS)
-    ):
+    for place, (tau, optimizer) in enumerate(itertools.product(table.settings["taus"], OPTIMIZERS)):
         rows = table.present(series="trajectory", optimizer=optimizer, tau=tau)
         look = style.STYLES[place]
         steps = [r["step"] for r in rows]
         middle = [max(abs(r["value"]), 1e-17) for r in rows]
-        axis.plot(steps, middle, color=look["color"], ls=look["ls"], marker=look["marker"],
-                  mfc="none", markevery=4, label=rf"{names[optimizer]}, $\tau$ = {tau:g}")  # fmt: skip
+        axis.plot(
+            steps,
+            middle,
+            color=look["color"],
+            ls=look["ls"],
+            marker=look["marker"],
+            mfc="none",
+            markevery=4,
+            label=rf"{names[optimizer]}, $\tau$ = {tau:g}",
+        )
         axis.fill_between(steps, [max(abs(r["low"]), 1e-17) for r in rows],
                           [max(abs(r["high"]), 1e-17) for r in rows], color=look["color"],
                           alpha=0.12, lw=0)  # fmt: skip
@@ -226,9 +232,12 @@ def _draw_plane(axis: Any, table: Table) -> None:
         axis.plot(*spot.T, marker, color="black" if place == 0 else "#b5462a", ms=10, ls="",
                   mfc="none" if place else "black", label=name)  # fmt: skip
     axis.plot(0, 0, "o", color="#1f6fb4", mfc="none", ms=7, label="maximum: V = 0")
-    axis.set(xlabel="component of V on the eigenvector of c = 1.6",
-             ylabel="component on that of c = 0.7", aspect="equal",
-             title="Loss less its minimum, D = 2, d = 1:\nno minimum but the global one")  # fmt: skip
+    axis.set(
+        xlabel="component of V on the eigenvector of c = 1.6",
+        ylabel="component on that of c = 0.7",
+        aspect="equal",
+        title="Loss less its minimum, D = 2, d = 1:\nno minimum but the global one",
+    )
     axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3, fontsize=7)
 
 

@@ -85,9 +85,14 @@ def draw(table: Table) -> Any:
                                     residual_variance=s["tau"] ** 2)  # fmt: skip
     axis.axvline(level, color="0.5", lw=0.8)
     axis.text(level * 1.08, 0.15, rf"$\tau^2\sqrt{{D/n_{{ta}}}}$ = {level:.0f}", color="0.35")
-    style.log_axes(axis, "latent_variance", style.ERROR,
-                   f"Below a threshold the subspace is lost\n(PCA, D = {s['D']:,}, "
-                   rf"$n_{{ta}}$ = {s['n_ta']}, d = {s['d']}, $\tau$ = 1)", up="linear")  # fmt: skip
+    style.log_axes(
+        axis,
+        "latent_variance",
+        style.ERROR,
+        f"Below a threshold the subspace is lost\n(PCA, D = {s['D']:,}, "
+        rf"$n_{{ta}}$ = {s['n_ta']}, d = {s['d']}, $\tau$ = 1)",
+        up="linear",
+    )
     axis.set_ylim(bottom=0)
     axis.legend()
     axis = axes[0, 1]

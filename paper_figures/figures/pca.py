@@ -20,7 +20,7 @@ def settings(quick: bool) -> dict[str, Any]:
     return {
         "D": 20, "d": 3, "n_ta": 30, "tau": 0.4, "latent_variance": 1.0,
         "t": [float(f"{t:.4g}") for t in np.geomspace(1e-4, 20, 25)],
-        "trained_t": [0.01, 0.1, 1.0, 4.0] if quick else [0.001, 0.01, 0.1, 0.3, 1.0, 2.0, 4.0, 8.0],
+        "trained_t": [0.01, 0.1, 1.0, 4.0] if quick else [0.001, 0.01, 0.1, 0.3, 1.0, 4.0, 8.0],
         "steps": 150,
     }  # fmt: skip
 
@@ -95,9 +95,16 @@ def draw(table: Table) -> Any:
         if not rows:
             continue
         look = style.STYLES[place]
-        axis.plot([r["t"] for r in rows], [r["value"] for r in rows], color=look["color"],
-                  ls=look["ls"], marker=look["marker"], mfc="none", markevery=4,
-                  label=f"$p_{place + 1}$, $c_{place + 1}$ = {rows[0]['eigenvalue']:.2f}")  # fmt: skip
+        axis.plot(
+            [r["t"] for r in rows],
+            [r["value"] for r in rows],
+            color=look["color"],
+            ls=look["ls"],
+            marker=look["marker"],
+            mfc="none",
+            markevery=4,
+            label=f"$p_{place + 1}$, $c_{place + 1}$ = {rows[0]['eigenvalue']:.2f}",
+        )
         axis.plot(60, rows[0]["limit"], marker=look["marker"], color=look["color"], clip_on=False)
         for held in table.present(series="integrated gain", i=place + 1):
             axis.plot(4e-5, held["value"], marker=look["marker"], color=look["color"],
@@ -117,7 +124,11 @@ def draw(table: Table) -> Any:
     for held in table.present(series="closed form to PCA"):
         axis.axhline(max(held["value"], 1e-33), label="orthonormal, closed form", color="#1f6fb4",
                      ls=":")  # fmt: skip
-    style.log_axes(axis, "t", r"$\Vert VV^\top - P_{PCA}\Vert_F^2$",
-                   "Orthonormal decoders are PCA at every $t$;\nrank-d ones only as $t \\to 0$")  # fmt: skip
+    style.log_axes(
+        axis,
+        "t",
+        r"$\Vert VV^\top - P_{PCA}\Vert_F^2$",
+        "Orthonormal decoders are PCA at every $t$;\nrank-d ones only as $t \\to 0$",
+    )
     axis.legend(loc="center left")
     return figure

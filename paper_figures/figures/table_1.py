@@ -34,7 +34,7 @@ def compute(settings: dict[str, Any], work: Work) -> Iterator[Row]:
     work.tell("Table 1")
     by_rule = {rule: theory.table_one(rule) for rule in (PRINTED, STATED, SHORT)}
     for place, given in enumerate(TABLE):
-        size = {"data": given.name, "n_s": given.n_s, "d": given.latent_dim}
+        size: dict[str, Any] = {"data": given.name, "n_s": given.n_s, "d": given.latent_dim}
         values: dict[str, int | None] = {rule: by_rule[rule][place] for rule in by_rule}
         values[FLOORED] = max(5, values[SHORT] or 0)
         values[WHOLE] = given.latent_dim

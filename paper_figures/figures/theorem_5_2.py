@@ -144,6 +144,9 @@ def draw(table: Table) -> Any:
     style.log_axes(axis, "t", style.ERROR, _held("t") + ", no bound drawn")
     for axis, name in ((panels[n], n) for n in PANELS if n != "t"):
         style.log_axes(axis, name, style.ERROR, _held(name))
+        if name in ("d", "D"):
+            axis.set_xticks(table.settings[name], [str(v) for v in table.settings[name]])
+            axis.minorticks_off()
     for name in ("n_ta", "n_s", "t"):
         panels[name].legend(fontsize=7, loc={"n_ta": (0.36, 0.44), "n_s": (0.4, 0.5)}.get(name))
     style.legend_below(figure, panels["D"], 3)

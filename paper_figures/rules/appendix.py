@@ -2,6 +2,8 @@
 
 import math
 
+import numpy as np
+
 from fsd_jax import theory
 from paper_figures.table import Row, Table
 from paper_figures.verdicts import SIGMAS, Verdict, close, decide, worst_sigmas
@@ -10,9 +12,10 @@ from paper_figures.verdicts import SIGMAS, Verdict, close, decide, worst_sigmas
 def _source(rows: list[Row], lemma: str, claim: str) -> Verdict:
     """Sharper if the bound holds, the exact curve fits, and the measured rate beats the bound's."""
     own = [r for r in rows if r["n_s"] >= 100]
-    slope = theory.loglog_slope(*([r[k] for r in own] for k in ("n_s", "value", "stderr")))
-    exact = theory.loglog_slope([r["n_s"] for r in own], [r["exact"] for r in own]).value
-    bound = theory.loglog_slope([r["n_s"] for r in own], [r["bound"] for r in own]).value
+    fields = ("n_s", "value", "stderr", "exact", "bound")
+    n, value, stderr, curve, limit = (np.array([r[k] for r in own]) for k in fields)
+    slope = theory.loglog_slope(n, value, stderr)
+    exact, bound = (theory.loglog_slope(n, y).value for y in (curve, limit))
     worst = worst_sigmas(rows)
     words = (
         f"latent Gaussian: the error falls like n_s^({slope.value:.3f}), the bound like "

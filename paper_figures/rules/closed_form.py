@@ -1,5 +1,7 @@
 """Lemma 5.1 and Section 5.1's comparison with PCA."""
 
+import itertools
+
 from paper_figures.table import Row, Table
 from paper_figures.verdicts import CONFIRMED, NOT_REPRODUCED, SIGMAS, Verdict, decide, interval
 
@@ -87,14 +89,20 @@ def unattained(table: Table) -> Verdict:
     """Printed: a minimiser of rank d exists. Ours: below d samples decoders only approach it."""
     found = table.one(series="rank found")
     gaps = sorted(table.select(series="gap at rank d"), key=lambda r: -r["size"])
-    falls = all(a["value"] > b["value"] > 0 for a, b in zip(gaps, gaps[1:], strict=False))
+    falls = all(a["value"] > b["value"] > 0 for a, b in itertools.pairwise(gaps))
     ours = falls and found["value"] == found["exact"]
     words = (
         f"with n_ta = d - 1 the minimiser has rank {found['value']}; decoders of rank d lie above "
         f"it by {gaps[0]['value']:.2g} to {gaps[-1]['value']:.0e}, relative, without end"
     )
-    return Verdict(verdict=decide(printed=not ours, ours=ours), reason=words,
-                   measured=gaps[-1]["value"], low=0.0, high=gaps[-1]["value"], exact=0.0)  # fmt: skip
+    return Verdict(
+        verdict=decide(printed=not ours, ours=ours),
+        reason=words,
+        measured=gaps[-1]["value"],
+        low=0.0,
+        high=gaps[-1]["value"],
+        exact=0.0,
+    )
 
 
 def saddles(table: Table) -> Verdict:
