@@ -23,8 +23,8 @@ def settings(quick: bool) -> dict[str, Any]:
         "replicates": 4096 if quick else 131_072,
         "n_ta": [1, 2, 4, 6, 7, 8, 9, 12, 16, 64, 256, 1024, 4096, 16384],
         "n_s": [100, 10_000],
-        "data_n_ta": [2, 5, 8, 64] if quick else [1, 2, 4, 5, 6, 7, 8, 16, 64, 256, 1024],
-        "data_replicates": 100 if quick else 400,
+        "data_n_ta": [2, 5, 8, 64] if quick else [1, 2, 4, 5, 6, 7, 8, 16, 64, 256],
+        "data_replicates": 100 if quick else 300,
     }
 
 

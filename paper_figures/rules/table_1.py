@@ -14,12 +14,13 @@ def printed_row(table: Table) -> Verdict:
     printed, short = _values(table, figure.PRINTED), _values(table, figure.SHORT)
     floored = _values(table, figure.FLOORED)
     equal = sum(a == b for a, b in zip(printed, short, strict=True))
-    works = all(value is not None for value in short)
+    # The rule that does give the printed row must be what it says it is.
+    works = all(f == max(5, s or 0) for f, s in zip(floored, short, strict=True))
     words = (
         f"ceil(n_s^(4/d)) gives {_join(short)} against the printed {_join(printed)}: "
         f"{equal} of {len(printed)} agree; max(5, ceil(n_s^(4/d))) gives {_join(floored)}"
     )
-    verdict = decide(printed=equal == len(printed), ours=works and equal > 0)
+    verdict = decide(printed=equal == len(printed), ours=works)
     return Verdict(verdict=verdict, reason=words, measured=equal, exact=len(printed))
 
 
