@@ -1,4 +1,4 @@
-"""The command line, ``python -m paper_figures``: a mistake costs one line of advice and status 2."""
+"""``python -m paper_figures``: a mistake costs one line of advice and status 2."""
 
 import json
 import os
@@ -121,14 +121,3 @@ def test_an_interruption_says_how_to_go_on(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(command, "_module", lambda name: tiny)
     assert main(["--out", str(tmp_path)]) == 130
     assert "interrupted; the same command goes on" in capsys.readouterr().err
-
-
-@pytest.mark.usefixtures("precision")
-def test_the_appendix_end_to_end(tmp_path):
-    # The only figure without a compilation: data, verdicts and picture in a second or two.
-    assert main(["appendix", "--quick", "--out", str(tmp_path)]) == 0
-    entries = {e["statement"]: e for e in json.loads((tmp_path / "report.json").read_text())}
-    verdicts = {name: entries[f"Lemma {name}"]["verdict"] for name in ("B.1", "B.2", "D.1", "D.2")}
-    assert verdicts == {
-        "B.1": "sharper", "B.2": "sharper", "D.1": "confirmed", "D.2": "corrected",
-    }  # fmt: skip

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from paper_figures import report
-from paper_figures.figures import FIGURES
+from paper_figures.figures import FIGURES, appendix
 from paper_figures.statements import STATEMENTS
 from paper_figures.table import Missing, of_rows
 from paper_figures.verdicts import (
@@ -18,6 +18,7 @@ from paper_figures.verdicts import (
     VERDICTS,
     decide,
 )
+from paper_figures.work import Work
 from tests.paper_figures.record import RECORDED
 
 NUMBERS = ("value", "low", "high")
@@ -99,6 +100,18 @@ def test_shifted_results_reproduce_nothing(statement):
 def test_words_in_place_of_numbers_do_not_take_the_report_down(statement):
     broken = _changed(TABLES[statement.figure], lambda row: row | {"value": "a lot"})
     assert _judge(statement, broken).verdict in (NOT_TESTABLE, NOT_REPRODUCED)
+
+
+def test_a_figure_computed_now_gives_the_recorded_verdicts(tmp_path):
+    # The only figure without a compilation.
+    settings = {**TABLES["appendix"].settings, "draws": 500, "spectra": 500}
+    work = Work(folder=tmp_path, tell=lambda line: None)
+    table = of_rows("appendix", appendix.compute(settings, work), settings)
+    assert not table.absent()
+    for statement in READY:
+        if statement.figure == "appendix":
+            recorded = _judge(statement, TABLES["appendix"])
+            assert _judge(statement, table).verdict == recorded.verdict
 
 
 def _find(name):
