@@ -20,10 +20,10 @@ def settings(quick: bool) -> dict[str, Any]:
     """Sizes; by default also the error against t, a compilation of its own."""
     return {
         "n_ta": 32 if quick else 64, "d": 2, "D": 51_200 if quick else 102_400, "tau": 1.0,
-        "replicates": 64 if quick else 2048,
+        "replicates": 64 if quick else 512,
         "latent_variance": [4.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 100.0, 300.0, 1000.0],
         "times": [] if quick else [1e-3, 1e-2, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0],
-        "time_replicates": 4096,
+        "time_replicates": 1024,
         "floor": {"D": 40, "d": 8, "tau": 0.2},
         "floor_times": [0.01, 0.03, 0.1, 0.3, 1.0, 3.0],
     }  # fmt: skip
