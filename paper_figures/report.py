@@ -61,8 +61,11 @@ def judge(statement: Statement, tables: Tables) -> Verdict:
     """The rule's verdict, or that it cannot be had and why."""
     try:
         resolve(statement.function)
-    except (LookupError, ImportError) as error:
+    except LookupError as error:
         return _cannot(f"function missing: {error}")
+    except ImportError as error:
+        needs = f"needs {error.name}" if error.name else "cannot be imported"
+        return _cannot(f"function missing: {statement.function} {needs}")
     if statement.figure not in tables:
         return _cannot(f"figure missing: none is called {statement.figure}")
     if statement.rule is None:

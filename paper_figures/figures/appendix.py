@@ -161,8 +161,9 @@ def draw(table: Table) -> Any:
         style.points(axis, rows, "n", place, line=True, label=f"{name}, mean {side} expectation")
     axis.axhline(FAILURE, color="0.4", ls="--", lw=1, label=r"allowed: $\delta_1$ = 0.05")
     axis.set(xscale="log", yscale="log", xlabel="samples n", ylabel="largest chance of failing",
-             title="Lemma D.1 for coins, exact")  # fmt: skip
-    axis.legend(fontsize=7, loc="lower right", bbox_to_anchor=(1, 0.1))
+             title="Lemma D.1 for coins, exact (values below 1e-12 lie there)")  # fmt: skip
+    axis.set_ylim(1e-19, 1)
+    axis.legend(fontsize=7, loc="lower right")
     axis = axes[1, 1]
     for place, d in enumerate(table.settings["dims"]):
         style.points(axis, table.present(series="beyond D.2", d=d), "n", place, line=True,

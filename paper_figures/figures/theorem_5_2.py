@@ -32,7 +32,8 @@ def settings(quick: bool) -> dict[str, Any]:
         "variances": [0.1, 1.0, 10.0, 100.0],
         "latent_variance": [0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0],
         "d": [8] if quick else [1, 2, 4, 8, 16, 32],
-        "slopes_d": [8] if quick else [2, 8, 16],
+        "slopes_d": [2, 32],
+        "source_draws": 20_000 if quick else 200_000,
         "D": [8, 16, 64] if quick else [8, 16, 32, 64, 128],
         "data_replicates": 200 if quick else 1000,
     }
@@ -48,10 +49,7 @@ def compute(settings: dict[str, Any], work: Work) -> Iterator[Row]:
         "n_ta alone": one | {"n_ta": s["n_ta"], "n_s": [None]},
         "against latent_variance": one | {"latent_variance": s["latent_variance"]},
         "against d": one | {"d": s["d"]},
-    }
-    plans |= {
-        f"n_s alone, d {d}": one | {"n_s": s["n_s"], "n_ta": [LARGE], "d": [d]}
-        for d in s["slopes_d"]
+        "n_s alone, d 8": one | {"n_s": s["n_s"], "n_ta": [LARGE]},
     }
     plans |= {
         f"against t, lambda^2 {v:g}": one | {"t": s["t"], "latent_variance": [v]}
@@ -61,6 +59,9 @@ def compute(settings: dict[str, Any], work: Work) -> Iterator[Row]:
         for found in work.sweep(series, replicates=s["replicates"], **plan):
             if found["method"] == "rank" and found["metric"] == "subspace_error":
                 yield found | _theory(found)
+    for d in s["slopes_d"]:
+        for n_s in s["n_s"]:
+            yield _source_alone(d, n_s, s["source_draws"])
     work.tell("against D")
     for D in s["D"]:
         yield _from_data(D, s["data_replicates"])
@@ -81,6 +82,17 @@ def _theory(cell: Row) -> Row:
         "exact": theory.expected_subspace_error(n_s=cell["n_s"], **size),
         "bound": bound.terms["target"] if perfect else bound.value,
     }
+
+
+def _source_alone(d: int, n_s: int, draws: int) -> Row:
+    """The error that a perfect target leaves, from the pre-trained variance alone, in NumPy."""
+    draw = np.random.default_rng([SEED, d, n_s])
+    lam2, signal, noise = BASE["latent_variance"], np.exp(-BASE["t"]), -np.expm1(-BASE["t"])
+    ratio = draw.chisquare(d * n_s, size=draws) / (d * n_s)
+    errors = d * (noise * (1 / ratio - 1) / (signal * lam2 + noise)) ** 2
+    cell = {**BASE, "n_ta": LARGE, "n_s": n_s, "d": d, "D": None, "replicates": draws}
+    stderr = float(errors.std(ddof=1) / draws**0.5)
+    return row(f"n_s alone, d {d}", float(errors.mean()), stderr=stderr, **cell) | _theory(cell)
 
 
 def _from_data(D: int, replicates: int) -> Row:
