@@ -59,29 +59,37 @@ def has_test(node_id: str) -> bool:
 
 def judge(statement: Statement, tables: Tables) -> Verdict:
     """The rule's verdict, or that it cannot be had and why."""
-    try:
-        resolve(statement.function)
-    except LookupError as error:
-        return _cannot(f"function missing: {error}")
-    except ImportError as error:
-        needs = f"needs {error.name}" if error.name else "cannot be imported"
-        return _cannot(f"function missing: {statement.function} {needs}")
-    if statement.figure not in tables:
-        return _cannot(f"figure missing: none is called {statement.figure}")
-    if statement.rule is None:
-        return _cannot(f"rule missing: none reads the figure {statement.figure}")
-    if statement.test is None or not has_test(statement.test):
-        return _cannot(f"test missing: {statement.test or 'none is named'}")
+    lacking = _lacking(statement, tables)
+    if lacking or statement.rule is None:
+        return _cannot(lacking)
     table = tables[statement.figure]
-    if isinstance(table, Missing):
-        return _cannot(f"result missing: {table}")
     try:
+        if isinstance(table, Missing):
+            raise table
         return statement.rule(table)
     except Missing as error:
         return _cannot(f"result missing: {error}")
     except (KeyError, TypeError, ValueError, ArithmeticError, IndexError) as error:
         # A table that was tampered with must not take the report down.
         return _cannot(f"result unreadable: {type(error).__name__}: {error}")
+
+
+def _lacking(statement: Statement, tables: Tables) -> str:
+    """What stands between a statement and its results; empty if nothing does."""
+    try:
+        resolve(statement.function)
+    except LookupError as error:
+        return f"function missing: {error}"
+    except ImportError as error:
+        needs = f"needs {error.name}" if error.name else "cannot be imported"
+        return f"function missing: {statement.function} {needs}"
+    if statement.figure not in tables:
+        return f"figure missing: none is called {statement.figure}"
+    if statement.rule is None:
+        return f"rule missing: none reads the figure {statement.figure}"
+    if statement.test is None or not has_test(statement.test):
+        return f"test missing: {statement.test or 'none is named'}"
+    return ""
 
 
 def _cannot(reason: str) -> Verdict:

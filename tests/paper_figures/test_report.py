@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from paper_figures import report
+from paper_figures import index, report
 from paper_figures.figures import FIGURES
 from paper_figures.statements import STATEMENTS
 from paper_figures.table import Missing
@@ -47,6 +47,11 @@ def test_no_holes(statement):
     assert _exists(statement.function)
     assert statement.figure in FIGURES
     assert report.has_test(statement.test)
+
+
+def test_the_index_is_written_from_the_registry():
+    written = (report.ROOT / index.PAGE).read_text(encoding="utf-8")
+    assert written == index.text(), "run python -m paper_figures.index"
 
 
 @pytest.mark.parametrize("name", FIGURES)
