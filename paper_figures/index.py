@@ -9,8 +9,8 @@ from paper_figures.statements import STATEMENTS
 PAGE = Path("docs/statements.md")
 HEAD = """# Statement, function, test
 
-Every statement of the paper that is judged, what implements it, what pins that, and the figure whose results decide
-([figures.md](figures.md)). Written by `python -m paper_figures.index`; a test compares.
+Every statement of the paper that is judged, what implements it, what pins that, and the figure
+whose results decide ([figures.md](figures.md)). Written by `python -m paper_figures.index`; a test compares.
 
 | statement | what it says | function | test | figure |
 |---|---|---|---|---|
