@@ -10,7 +10,8 @@ PAGE = Path("docs/statements.md")
 HEAD = """# Statement, function, test
 
 Every statement of the paper that is judged, what implements it, what pins that, and the figure
-whose results decide ([figures.md](figures.md)). Written by `python -m paper_figures.index`; a test compares.
+whose results decide ([figures.md](figures.md)). Written by `python -m paper_figures.index`; a test
+compares.
 
 | statement | what it says | function | test | figure |
 |---|---|---|---|---|
