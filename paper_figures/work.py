@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fsd_jax import sweep
+from fsd_jax.sweep.run import BATCH_SIZE
 from paper_figures.table import Row, row
 
 SEED = 0
@@ -31,12 +32,15 @@ class Work:
     folder: Path
     tell: Callable[[str], None]
 
-    def sweep(self, series: str, **plan: Any) -> Iterator[Row]:
-        """Rows of a sweep over few-shot errors, resumed from its journal where it has one."""
+    def sweep(self, series: str, *, batch_size: int = BATCH_SIZE, **plan: Any) -> Iterator[Row]:
+        """Rows of a sweep over few-shot errors, resumed from its journal where it has one.
+
+        An interruption waits for the running batch, and loses it.
+        """
         self.tell(series)
         asked = sweep.plan_errors(**PAIRS | plan, seed=SEED, dtype=np.float32)
         out = self.folder / series.replace(" ", "-").replace("^", "")
-        sweep.run(asked, out, resume=True)
+        sweep.run(asked, out, batch_size=batch_size, resume=True)
         for found in sweep.read_results(out):
             cell = {name: found[name] for name in CELL}
             yield row(series, found["mean"], stderr=found["stderr"], status=found["status"], **cell)

@@ -9,6 +9,7 @@ import numpy as np
 
 import fsd_jax as fsd
 from fsd_jax import theory
+from fsd_jax.simulate.sampled import SAMPLED_BLOCK
 from paper_figures import style
 from paper_figures.table import Row, Table, row
 from paper_figures.work import Work
@@ -36,6 +37,7 @@ def compute(settings: dict[str, Any], work: Work) -> Iterator[Row]:
     for found in work.sweep(
         "threshold", **spiked, t=[0.5], latent_variance=s["latent_variance"],
         method=["orthonormal"], metric=["subspace_error"], replicates=s["replicates"],
+        batch_size=SAMPLED_BLOCK,
     ):  # fmt: skip
         size = {"latent_dim": s["d"], "n_ta": s["n_ta"], "ambient_dim": s["D"]}
         exact = theory.spiked_subspace_error(
@@ -45,7 +47,7 @@ def compute(settings: dict[str, Any], work: Work) -> Iterator[Row]:
     if s["times"]:
         for found in work.sweep(
             "against t", n_ta=[32], d=[4], D=[32], tau=[0.3], t=s["times"], method=["rank"],
-            metric=["subspace_error"], replicates=s["time_replicates"],
+            metric=["subspace_error"], replicates=s["time_replicates"], batch_size=SAMPLED_BLOCK,
         ):  # fmt: skip
             yield found
     work.tell("noise floor")
