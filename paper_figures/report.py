@@ -81,7 +81,9 @@ def _lacking(statement: Statement, tables: Tables) -> str:
     except LookupError as error:
         return f"function missing: {error}"
     except ImportError as error:
-        needs = f"needs {error.name}" if error.name else "cannot be imported"
+        needs = "cannot be imported"
+        if isinstance(error, ModuleNotFoundError):
+            needs = f"needs {error.name}"
         return f"function missing: {statement.function} {needs}"
     if statement.figure not in tables:
         return f"figure missing: none is called {statement.figure}"

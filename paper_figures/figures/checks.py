@@ -263,29 +263,38 @@ def _class(s: dict[str, Any]) -> Iterator[Row]:
               stderr=float(means.std(ddof=1) / means.size**0.5 / noise**2))  # fmt: skip
 
 
-SHOWN = (
-    "score inside", "Lipschitz at 0", "Lipschitz over t", "reverse variance", "divergence",
-    "least n_ta", "coefficient D/delta", "last step", "loss by drawing the noise",
-    "simplified objective", "C_Z", "c_0",
-)  # fmt: skip
+SHOWN = {
+    "score inside": r"Section 5: factor of the latent score, $\lambda^2 = 2$",
+    "Lipschitz at 0": r"Lemma C.1: Lipschitz constant, $\lambda_k^2$ = 4, 1, 1/2",
+    "Lipschitz over t": r"Assumption 4.2: $\beta$ over all $t$",
+    "reverse variance": r"Section 3.1: variance after the reverse process",
+    "divergence": r"Theorem 5.2: KL of two Gaussians",
+    "least n_ta": r"Theorem 4.3: least $n_{ta}$ for the accuracy",
+    "coefficient D/delta": r"Remark 4.4: $D/\delta$",
+    "last step": r"Theorem 5.2: factor of the last step",
+    "loss by drawing the noise": "Section 3.2: loss, by drawing the noise",
+    "simplified objective": "Section 5.1: simplified objective",
+    "C_Z": r"Assumption 4.1: $C_Z$",
+    "c_0": r"Assumption 4.1: $c_0$",
+}
+PARAMETERS = {"t": "$t$", "lam2": r"$\lambda^2$", "d": "$d$", "n_s": "$n_s$"}
 
 
 def draw(table: Table) -> Any:
     """A table: measured, exact, printed."""
     lines = []
-    for series in SHOWN:
+    for series, label in SHOWN.items():
         for r in table.present(series=series):
-            where = ", ".join(f"{k} = {v:g}" for k, v in r.items()
-                              if k in ("t", "lam2", "d", "n_s"))  # fmt: skip
+            where = ", ".join(f"{w} = {r[k]:g}" for k, w in PARAMETERS.items() if k in r)
             measured = f"{r['value']:.5g}"
             if r["stderr"]:
                 measured += f" ± {2 * r['stderr']:.1g}"
-            lines.append([
-                series + (f" ({where})" if where else ""), measured,
-                *("–" if r.get(k) is None else f"{r[k]:.5g}" for k in ("exact", "printed")),
-            ])  # fmt: skip
-    figure, axes = style.canvas(figsize=(8.6, 0.9 + 0.27 * len(lines)))
-    style.text_table(axes[0, 0], ["", "measured (2 s.e.)", "ours", "printed"], lines,
-                     widths=(0.4, 0.22, 0.18, 0.18))  # fmt: skip
+            others = ("–" if r.get(k) is None else f"{r[k]:.5g}" for k in ("exact", "printed"))
+            lines.append([label + (f"; {where}" if where else ""), measured, *others])
+    figure, axes = style.canvas(figsize=(9.6, 0.9 + 0.27 * len(lines)))
+    style.text_table(
+        axes[0, 0], ["", "measured (2 s.e.)", "ours", "printed"], lines,
+        widths=(0.5, 0.2, 0.15, 0.15),
+    )  # fmt: skip
     axes[0, 0].set_title("One number decides", loc="left", pad=14)
     return figure
