@@ -16,7 +16,7 @@ export PIP_USER := 0
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help test test-oldest bench lint types wheel hooks clean distclean
+.PHONY: help test test-oldest bench figures lint types wheel hooks clean distclean
 
 help: ## Show this list
 	@echo 'Usage: make TARGET [ARGS="..."] [PYTHON=python3.12]'
@@ -33,6 +33,10 @@ test-oldest: ## Run the tests marked `oldest` on the oldest supported JAX, in .v
 bench: ## Run the benchmarks, e.g. make bench ARGS="--quick"
 	$(call ready,bench)
 	$(PY) -m benchmarks $(ARGS)
+
+figures: ## Draw the paper's figures and tables and report on its statements, e.g. make figures ARGS="--quick"
+	$(call ready,figures)
+	$(PY) -m paper_figures $(ARGS)
 
 lint: ## Check style and formatting
 	$(call ready,dev)

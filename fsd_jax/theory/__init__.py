@@ -22,7 +22,7 @@ from fsd_jax.theory.expansions import (
     spiked_subspace_error,
     spiked_threshold,
 )
-from fsd_jax.theory.lemmas import lemma_b_1, lemma_d_3
+from fsd_jax.theory.lemmas import lemma_b_1, lemma_b_2, lemma_d_1, lemma_d_2, lemma_d_3
 from fsd_jax.theory.planner import Plan, plan
 from fsd_jax.theory.rates import Slope, loglog_slope
 from fsd_jax.theory.table import samples_by_rule, table_one
@@ -41,6 +41,9 @@ __all__ = [
     "expected_subspace_error",
     "least_constant",
     "lemma_b_1",
+    "lemma_b_2",
+    "lemma_d_1",
+    "lemma_d_2",
     "lemma_d_3",
     "log_exponent",
     "loglog_slope",

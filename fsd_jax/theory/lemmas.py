@@ -1,4 +1,4 @@
-"""The paper's bounds on what pre-training leaves, as numbers."""
+"""The paper's lemmas on pre-training, coverings and concentration, as numbers."""
 
 import math
 
@@ -115,5 +115,163 @@ def lemma_d_3(
         terms={"source": value},
         valid=True,
         reason="no condition on the sizes is stated",
+        hidden=("an absolute constant",),
+    )
+
+
+def lemma_b_2(
+    *,
+    latent_dim: int,
+    ambient_dim: int,
+    accuracy: float,
+    radius: float,
+    output_bound: float,
+    lipschitz: float,
+    delta: float = 1e-3,
+) -> Estimate:
+    """Bound on the logarithm of the covering number of the fine-tuned class, with constant one.
+
+        2 D d log(1 + 6 K gamma sqrt(d) (3R + sqrt(D log D))/(delta iota))
+
+    It counts the ``D d`` entries of a decoder, twice. An isotropic linear ``f`` sees only the
+    subspace, a point of a manifold of dimension ``d (D - d)``, and the logarithm grows with
+    ``log(1/iota)`` at that rate.
+
+    Implements: Lemma B.2.
+
+    Args:
+        latent_dim: ``d``.
+        ambient_dim: ``D``.
+        accuracy: ``iota``, the radius of the covering balls.
+        radius: ``R``; data are bounded by ``3R + sqrt(D log D)``.
+        output_bound: ``K >= |f|``.
+        lipschitz: ``gamma``, the Lipschitz constant of ``f`` in its first argument.
+        delta: early stopping time.
+
+    Returns:
+        The bound, in one term ``entries``.
+
+    Raises:
+        ValueError: values out of range.
+
+    Example:
+        >>> from fsd_jax import theory
+        >>> size = dict(latent_dim=1, ambient_dim=2, radius=1.0, output_bound=1.0, lipschitz=1.0)
+        >>> round(theory.lemma_b_2(accuracy=0.1, delta=1.0, **size).value, 1)
+        22.1
+    """
+    d = _checks.dimension("latent_dim", latent_dim)
+    D = _checks.dimension("ambient_dim", ambient_dim, low=d)
+    reach = 3 * number("radius", radius) + (D * math.log(D)) ** 0.5
+    scale = 6 * number("output_bound", output_bound) * number("lipschitz", lipschitz)
+    resolution = number("delta", delta) * number("accuracy", accuracy)
+    value = 2 * D * d * math.log1p(scale * d**0.5 * reach / resolution)
+    return Estimate(
+        value=value,
+        terms={"entries": value},
+        valid=True,
+        reason="no condition on the sizes is stated",
+        hidden=("an absolute constant",),
+    )
+
+
+def lemma_d_1(
+    *,
+    n: int,
+    bound: float,
+    log_cover: float,
+    accuracy: float,
+    slack: float,
+    side: str = "above",
+    failure: float = 0.05,
+) -> Estimate:
+    """How far means and expectations of functions into ``[0, B]`` may differ, uniformly.
+
+    With probability ``1 - failure``, for every function of the class,
+
+        mean - (1 + a) E <= (1 + 3/a) B/(3n) (log N + log(1/failure)) + (2 + a) tau     (above)
+        E - (1 + a) mean <= (1 + 6/a) B/(3n) (log N + log(1/failure)) + (2 + a) tau     (below)
+
+    Implements: Lemma D.1.
+
+    Args:
+        n: number of samples.
+        bound: ``B``.
+        log_cover: ``log N``, of the class's covering number at `accuracy` in the sup norm.
+        accuracy: ``tau``; zero for a finite class that covers itself.
+        slack: ``a``, in ``(0, 1]``.
+        side: ``"above"`` or ``"below"``, see the formulas.
+        failure: the probability ``delta_1`` with which the bound may fail.
+
+    Returns:
+        The terms ``class`` and ``cover`` and their sum.
+
+    Raises:
+        ValueError: values out of range or an unknown side.
+
+    Example:
+        >>> from fsd_jax import theory
+        >>> deviation = theory.lemma_d_1(n=100, bound=1.0, log_cover=0.0, accuracy=0.0, slack=1.0)
+        >>> round(deviation.value, 3)
+        0.04
+    """
+    _checks.choice("side", side, ("above", "below"))
+    size = _checks.dimension("n", n)
+    if not number("slack", slack) <= 1:
+        raise ValueError(f"slack must be in (0, 1], got {slack!r}")
+    cover, tau = (
+        float(_checks.positive(name, value, float, ndim=(0,), zero=True)[0])
+        for name, value in [("log_cover", log_cover), ("accuracy", accuracy)]
+    )
+    factor = 1 + (3 if side == "above" else 6) / slack
+    main = factor * number("bound", bound) / (3 * size) * (cover + confidence(failure))
+    return Estimate(
+        value=main + (2 + slack) * tau,
+        terms={"class": main, "cover": (2 + slack) * tau},
+        valid=True,
+        reason="no condition on the sizes is stated",
+    )
+
+
+def lemma_d_2(
+    *, latent_dim: int, n: int, subgaussian: float = 1.0, failure: float = 0.05
+) -> Estimate:
+    """Bound on ``|| (1/n) sum a_i a_i' - I ||`` for whitened vectors: ``2 rho^2 sqrt(x)``.
+
+    Here ``x = (d + log(1/failure))/n``. Stated for every ``n``, but the proof's Bernstein
+    inequality has ``min(eps^2, eps)`` in its exponent, and for ``x > 1`` the deviation grows like
+    ``x``: at ``n = 1`` it is ``|a|^2 - 1``, for normal vectors about ``d``. The factor 2 is too
+    small too: normal vectors deviate by ``2 sqrt(d/n) + d/n`` when ``d`` is large, which is more
+    for ``n`` below about ``d^3/log(1/failure)^2``.
+
+    Implements: Lemma D.2 (which needs ``x <= 1`` and a larger constant).
+
+    Args:
+        latent_dim: ``d``.
+        n: number of vectors.
+        subgaussian: ``rho^2``; one for normal vectors.
+        failure: the probability ``delta_1`` with which the bound may fail.
+
+    Returns:
+        The bound, in one term ``deviation``; not valid for ``x > 1``.
+
+    Raises:
+        ValueError: values out of range.
+
+    Example:
+        >>> from fsd_jax import theory
+        >>> one = theory.lemma_d_2(latent_dim=16, n=1)
+        >>> round(one.value, 2), one.valid  # while |a|^2 - 1 is 15 on average
+        (8.72, False)
+    """
+    d, size = _checks.dimension("latent_dim", latent_dim), _checks.dimension("n", n)
+    x = (d + confidence(failure)) / size
+    value = 2 * number("subgaussian", subgaussian) * x**0.5
+    return Estimate(
+        value=value,
+        terms={"deviation": value},
+        valid=x <= 1,
+        reason=f"(d + log(1/failure))/n = {x:.3g}: the square root {'is' if x <= 1 else 'is not'} "
+        "the larger of Bernstein's two rates",
         hidden=("an absolute constant",),
     )

@@ -63,3 +63,79 @@ def test_lemma_d_3_checks_its_arguments():
         theory.lemma_d_3(latent_dim=4, ambient_dim=3, n_s=100)
     with pytest.raises(ValueError, match="delta"):
         theory.lemma_d_3(latent_dim=4, ambient_dim=30, n_s=100, delta=0.0)
+
+
+def test_lemma_b_2_bounds_the_covering_of_a_circle():
+    # D = 2, d = 1, f(z, t) = g z: the scores of two directions at an angle differ by at most
+    # g reach sin(angle)/s2, so arcs that long on both sides of a centre cover the half circle.
+    g, s2, radius = 0.5, 0.25, 1.0
+    reach = 3 * radius + math.sqrt(2 * math.log(2))
+    size = {"latent_dim": 1, "ambient_dim": 2, "radius": radius, "lipschitz": 1.0, "delta": s2}
+    finest = [10.0**-k for k in range(1, 7)]
+    exact = [math.log(math.ceil(math.pi / 2 / math.asin(s2 * i / (g * reach)))) for i in finest]
+    bound = [theory.lemma_b_2(accuracy=i, output_bound=reach, **size).value for i in finest]
+    assert np.all(np.array(bound) > np.array(exact))
+    steps = np.diff(np.log(finest))
+    assert np.diff(exact)[-1] / steps[-1] == pytest.approx(-1, abs=0.01)  # d (D - d) = 1
+    assert np.diff(bound)[-1] / steps[-1] == pytest.approx(-4, abs=0.01)  # 2 D d = 4
+
+
+@pytest.mark.parametrize("side", ["above", "below"])
+@pytest.mark.parametrize("slack", [0.1, 1.0])
+def test_lemma_d_1_holds_for_coins(side, slack):
+    failure = 0.05
+    for n, p in [(5, 0.01), (20, 0.3), (100, 0.5), (100, 0.03)]:
+        limit = theory.lemma_d_1(
+            n=n, bound=1.0, log_cover=0.0, accuracy=0.0, slack=slack, side=side, failure=failure
+        ).value
+        heads = np.arange(n + 1)
+        chance = np.array([math.comb(n, k) * p**k * (1 - p) ** (n - k) for k in heads])
+        mean = heads / n
+        off = mean - (1 + slack) * p if side == "above" else p - (1 + slack) * mean
+        assert chance[off > limit].sum() <= failure
+
+
+def test_lemma_d_1_counts_the_class_and_its_cover():
+    size = {"n": 10, "bound": 2.0, "slack": 0.5}
+    few = theory.lemma_d_1(log_cover=0.0, accuracy=0.0, **size)
+    many = theory.lemma_d_1(log_cover=math.log(20), accuracy=0.1, **size)
+    assert many.terms["class"] == pytest.approx(2 * few.value)  # log(20) = log(1/.05)
+    assert many.terms["cover"] == pytest.approx(2.5 * 0.1)
+
+
+def test_lemma_d_2_fails_where_vectors_are_few_and_its_constant_is_short():
+    failure, draws = 0.05, 2000
+    spread = 4 * math.sqrt(failure * (1 - failure) / draws)
+    rng = np.random.default_rng(0)
+    for d, n, valid, factor, holds in (
+        (16, 1, False, 1.0, False),
+        (16, 64, True, 1.0, False),
+        (16, 64, True, 1.5, True),
+        (1, 64, True, 1.0, True),
+    ):
+        bound = theory.lemma_d_2(latent_dim=d, n=n, failure=failure)
+        assert bound.valid is valid
+        a = rng.normal(size=(draws, n, d))
+        values = np.linalg.eigvalsh(np.swapaxes(a, 1, 2) @ a / n)
+        beyond = np.mean(np.max(np.abs(values - 1), axis=1) > factor * bound.value)
+        assert (beyond <= failure + spread) == holds
+
+
+@pytest.mark.parametrize(
+    ("lemma", "given", "name"),
+    [
+        (theory.lemma_b_2, {"accuracy": 0.0}, "accuracy"),
+        (theory.lemma_d_1, {"slack": 2.0}, "slack"),
+        (theory.lemma_d_1, {"side": "left"}, "side"),
+        (theory.lemma_d_2, {"n": 0}, "n must be"),
+    ],
+)
+def test_lemmas_b_2_and_d_check_their_arguments(lemma, given, name):
+    good = {
+        theory.lemma_b_2: {"latent_dim": 1, "ambient_dim": 2, "radius": 1.0, "output_bound": 1.0,
+                           "lipschitz": 1.0, "accuracy": 0.1},
+        theory.lemma_d_1: {"n": 5, "bound": 1.0, "log_cover": 0.0, "accuracy": 0.0, "slack": 0.5},
+        theory.lemma_d_2: {"latent_dim": 2, "n": 5},
+    }[lemma]  # fmt: skip
+    with pytest.raises(ValueError, match=name):
+        lemma(**(good | given))

@@ -1,0 +1,1 @@
+"""`python -m paper_figures`: every figure and table, and a verdict on every statement."""

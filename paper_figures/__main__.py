@@ -1,0 +1,125 @@
+"""The command line: ``python -m paper_figures [NAME ...] [--quick] [--out DIR]``, or ``--list``."""
+
+import argparse
+import importlib
+import logging
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+import jax
+
+from paper_figures import report, style, table
+from paper_figures.figures import FIGURES
+from paper_figures.work import Work, as_json
+
+ROOT = Path(__file__).resolve().parent.parent
+INTERRUPTED = 130
+CHEAP = "--xla_backend_optimization_level=0"
+"""A quick run spends its time on compiling, not on what is compiled: this halves it."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """One line of advice instead of a usage dump."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        self.exit(2, f"paper_figures: {message}; see {self.prog} --help\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Make the chosen figures and the report; returns the exit status."""
+    options = _parse(list(sys.argv[1:] if arguments is None else arguments))
+    if options.list:
+        for name in FIGURES:
+            print(f"{name:<14} {_module(name).SUMMARY}")
+        return 0
+    if options.quick:
+        # Read when JAX starts its backend, which has not happened yet.
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {CHEAP}".strip()
+    jax.config.update("jax_enable_x64", True)
+    logging.getLogger("fsd_jax").setLevel(logging.ERROR)
+    failed = []
+    try:
+        for name in options.names or FIGURES:
+            start = time.perf_counter()
+            try:
+                picture = make(name, options.out, quick=options.quick)
+            except ImportError as error:
+                print(f"paper_figures: {name} needs {error.name}: pip install 'fsd-jax[figures]'",
+                      file=sys.stderr)  # fmt: skip
+                return 1
+            except Exception as error:
+                # One figure must not cost the others and the report, which names what is missing.
+                print(f"paper_figures: {name} failed: {type(error).__name__}: {error}",
+                      file=sys.stderr)  # fmt: skip
+                failed.append(name)
+                continue
+            print(f"{name}: {picture} ({time.perf_counter() - start:.0f} s)", flush=True)
+        for path in summarise(options.out, quick=options.quick):
+            print(f"report: {path}")
+    except KeyboardInterrupt:
+        print("paper_figures: interrupted; the same command goes on from here", file=sys.stderr)
+        return INTERRUPTED
+    return 1 if failed else 0
+
+
+def make(name: str, out: Path, *, quick: bool) -> Path:
+    """Compute a figure's table unless it is there, and draw it; returns the picture's path."""
+    module = _module(name)
+    settings = as_json(module.settings(quick))
+    path = table.path_of(out, name, settings)
+    work = Work(folder=path.with_suffix(""), tell=_tell)
+    results = table.obtain(path, name, settings, lambda: module.compute(settings, work))
+    _tell("")
+    table.write_csv(results, out / f"{name}.csv")
+    return style.store(module.draw(results), results, out, name)[0]
+
+
+def summarise(out: Path, *, quick: bool) -> list[Path]:
+    """Write the report from the tables of this size that are there."""
+    tables: dict[str, table.Table | table.Missing] = {}
+    for name in FIGURES:
+        path = table.path_of(out, name, as_json(_module(name).settings(quick)))
+        try:
+            tables[name] = table.read(path)
+        except table.Missing as lost:
+            tables[name] = lost
+    return report.write(out, tables, {name: _module(name).SUMMARY for name in FIGURES})
+
+
+def _parse(given: list[str]) -> argparse.Namespace:
+    parser = _Parser(prog="python -m paper_figures", description=__doc__, allow_abbrev=False)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="figures to make (default: all)")
+    parser.add_argument("--quick", action="store_true", help="within a minute, with fewer draws")
+    parser.add_argument("--out", type=Path, default=ROOT / "results" / "figures",
+                        help="default: results/figures/")  # fmt: skip
+    parser.add_argument("--list", action="store_true", help="name the figures and stop")
+    options = parser.parse_args(given)
+    for name in options.names:
+        if name not in FIGURES:
+            parser.error(f"no figure named {name!r}; choose from {', '.join(FIGURES)}")
+    if not options.list:
+        try:
+            options.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            parser.error(
+                f"--out must be a writable folder, got {str(options.out)!r}: {error.strerror}"
+            )
+    return options
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"paper_figures.figures.{FIGURES[name]}")
+
+
+def _tell(line: str) -> None:
+    """Progress on one line, for people only."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{line[:100]}", end="", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""``python -m paper_figures``: a mistake costs one line of advice and status 2."""
+
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from paper_figures import __main__ as command
+from paper_figures.__main__ import ROOT, main
+from paper_figures.figures import FIGURES
+from paper_figures.table import row
+
+
+@pytest.fixture
+def precision():
+    """The command switches x64 on for its own process."""
+    before = jax.config.read("jax_enable_x64")
+    flags = os.environ.get("XLA_FLAGS")
+    yield
+    jax.config.update("jax_enable_x64", before)
+    if flags is None:
+        os.environ.pop("XLA_FLAGS", None)
+    else:
+        os.environ["XLA_FLAGS"] = flags
+
+
+def test_list_from_the_shell():
+    done = subprocess.run(
+        [sys.executable, "-m", "paper_figures", "--list"],
+        cwd=ROOT, capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert done.stderr == ""
+    assert [line.split()[0] for line in done.stdout.splitlines()] == list(FIGURES)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "advice"),
+    [
+        (["tabel-1"], "no figure named 'tabel-1'; choose from table-1, lemma-5.1"),
+        (["--quik"], "unrecognized arguments"),
+        (["--out"], "expected one argument"),
+        (["--out", "{file}"], "--out must be a writable folder"),
+    ],
+)
+def test_a_mistake_costs_one_line(arguments, advice, capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    given = [a.format(file=tmp_path / "file") for a in arguments]
+    with pytest.raises(SystemExit) as caught:
+        main(given)
+    out, err = capsys.readouterr()
+    assert (caught.value.code, out) == (2, "")
+    assert err.startswith("paper_figures: ")
+    assert advice in err
+    assert err.count("\n") == 1
+
+
+class _Tiny:
+    """A figure of one cell that can be told to fail."""
+
+    SUMMARY = "one cell"
+    computed = 0
+    error = None
+
+    def settings(self, quick):
+        return {"quick": quick}
+
+    def compute(self, settings, work):
+        work.tell("one")
+        type(self).computed += 1
+        if self.error:
+            raise self.error
+        yield row("point", 1.5, n=2)
+
+    def draw(self, table):
+        from paper_figures import style
+
+        figure, axes = style.canvas()
+        style.points(axes[0, 0], table.present(), "n")
+        return figure
+
+
+@pytest.mark.usefixtures("precision")
+def test_one_figure_end_to_end_and_again(monkeypatch, tmp_path, capsys):
+    tiny = _Tiny()
+    monkeypatch.setattr(command, "FIGURES", {"table-1": "", "tiny": ""})
+    monkeypatch.setattr(command, "_module", lambda name: tiny)
+    assert main(["tiny", "--quick", "--out", str(tmp_path)]) == 0
+    assert {p.name for p in tmp_path.iterdir()} == {
+        "tables", "tiny.png", "tiny.pdf", "tiny.csv", "report.html", "report.json",
+    }  # fmt: skip
+    entries = {e["statement"]: e for e in json.loads((tmp_path / "report.json").read_text())}
+    assert entries["Table 1"]["reason"].startswith("result missing: no table table-1")
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 1
+    assert main(["tiny", "--quick", "--out", str(tmp_path)]) == 0
+    assert tiny.computed == 1
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("precision")
+def test_one_failure_costs_neither_the_others_nor_the_report(monkeypatch, tmp_path, capsys):
+    good, bad = _Tiny(), _Tiny()
+    bad.error = RuntimeError("out of memory")
+    monkeypatch.setattr(command, "FIGURES", {"bad": "", "good": ""})
+    monkeypatch.setattr(command, "_module", {"bad": bad, "good": good}.get)
+    assert main(["--out", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == "paper_figures: bad failed: RuntimeError: out of memory\n"
+    assert (tmp_path / "good.png").exists()
+    assert not (tmp_path / "bad.png").exists()
+    assert "Not drawn: no table bad" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.usefixtures("precision")
+def test_an_interruption_says_how_to_go_on(monkeypatch, tmp_path, capsys):
+    tiny = _Tiny()
+    tiny.error = KeyboardInterrupt()
+    monkeypatch.setattr(command, "FIGURES", {"tiny": ""})
+    monkeypatch.setattr(command, "_module", lambda name: tiny)
+    assert main(["--out", str(tmp_path)]) == 130
+    assert "interrupted; the same command goes on" in capsys.readouterr().err

@@ -1,0 +1,197 @@
+"""Verdicts follow from results: recorded numbers give them, and changed numbers change them."""
+
+import dataclasses
+import json
+
+import pytest
+
+from paper_figures import report
+from paper_figures.figures import FIGURES, appendix
+from paper_figures.statements import STATEMENTS
+from paper_figures.table import Missing, of_rows
+from paper_figures.verdicts import (
+    CONFIRMED,
+    CORRECTED,
+    NOT_REPRODUCED,
+    NOT_TESTABLE,
+    SHARPER,
+    VERDICTS,
+    decide,
+)
+from paper_figures.work import Work
+from tests.paper_figures.record import RECORDED
+
+NUMBERS = ("value", "low", "high")
+
+
+def _read():
+    rows, settings = {}, {}
+    for line in RECORDED.read_text(encoding="utf-8").splitlines():
+        entry = json.loads(line)
+        if "figure" in entry:
+            name = entry["figure"]
+            rows[name], settings[name] = [], entry["settings"]
+        else:
+            rows[name].append(entry)
+    return {name: of_rows(name, rows[name], settings[name]) for name in rows}
+
+
+TABLES = _read()
+READY = [s for s in STATEMENTS if s.rule is not None]
+
+
+def _changed(table, change):
+    """The same cells with other results."""
+    return dataclasses.replace(table, rows=[change(dict(row)) for row in table.rows])
+
+
+def _judge(statement, table):
+    return report.judge(statement, {statement.figure: table})
+
+
+def test_every_figure_is_recorded():
+    assert set(TABLES) == set(FIGURES)
+
+
+@pytest.mark.parametrize("statement", READY, ids=lambda s: s.name)
+def test_recorded_results_give_a_verdict_with_its_number(statement):
+    found = _judge(statement, TABLES[statement.figure])
+    assert found.verdict in (CONFIRMED, SHARPER, CORRECTED, NOT_REPRODUCED), found.reason
+    # One claim of the paper has no reading under which its own condition gives its numbers.
+    assert (found.verdict == NOT_REPRODUCED) == (statement.name == "Table 1, its condition")
+    assert found.measured is not None
+    if found.low is not None:
+        assert found.low <= found.measured <= found.high or statement.name.startswith("Table 1")
+
+
+@pytest.mark.parametrize("statement", READY, ids=lambda s: s.name)
+def test_a_missing_result_is_named(statement):
+    table = TABLES[statement.figure]
+    lost = _changed(table, lambda row: row | {"value": None, "status": "failed: out of memory"})
+    found = _judge(statement, lost)
+    assert found.verdict == NOT_TESTABLE
+    assert found.reason.startswith("result missing: ")
+    gone = _judge(statement, Missing("no table x.json"))
+    assert (gone.verdict, gone.reason) == (NOT_TESTABLE, "result missing: no table x.json")
+
+
+def _shifted(row):
+    """Far from everything that it was, in both directions of every comparison."""
+    if isinstance(row["value"], (int, float)):
+        for name in NUMBERS:
+            if row.get(name) is not None:
+                row[name] = 3 * row[name] + 50
+    return row
+
+
+# What these say is a comparison with the printed value alone, which a shift does not repair.
+PRINTED_ALONE = {"Table 1, its condition", "Table 1, enough samples", "Slip: Theorem 5.2, constant"}
+
+
+@pytest.mark.parametrize(
+    "statement", [s for s in READY if s.name not in PRINTED_ALONE], ids=lambda s: s.name
+)
+def test_shifted_results_reproduce_nothing(statement):
+    found = _judge(statement, _changed(TABLES[statement.figure], _shifted))
+    assert found.verdict == NOT_REPRODUCED, found
+
+
+@pytest.mark.parametrize("statement", READY, ids=lambda s: s.name)
+def test_words_in_place_of_numbers_do_not_take_the_report_down(statement):
+    broken = _changed(TABLES[statement.figure], lambda row: row | {"value": "a lot"})
+    assert _judge(statement, broken).verdict in (NOT_TESTABLE, NOT_REPRODUCED)
+
+
+def test_a_figure_computed_now_gives_the_recorded_verdicts(tmp_path):
+    # The only figure without a compilation.
+    settings = {**TABLES["appendix"].settings, "draws": 500, "spectra": 500}
+    work = Work(folder=tmp_path, tell=lambda line: None)
+    table = of_rows("appendix", appendix.compute(settings, work), settings)
+    assert not table.absent()
+    for statement in READY:
+        if statement.figure == "appendix":
+            recorded = _judge(statement, TABLES["appendix"])
+            assert _judge(statement, table).verdict == recorded.verdict
+
+
+def _find(name):
+    return next(s for s in STATEMENTS if s.name == name)
+
+
+def _with(name, change):
+    statement = _find(name)
+    return _judge(statement, _changed(TABLES[statement.figure], change)).verdict
+
+
+def test_a_bound_that_fails_is_not_sharper():
+    assert _with("Theorem 5.2", lambda row: row | {"bound": 1e-9}) == CORRECTED
+
+
+def test_a_source_that_falls_as_the_theorem_says_is_no_longer_sharper():
+    def slow(row):
+        if row["series"].startswith("n_s alone"):
+            for field in ("value", "exact"):
+                row[field] = row["n_s"] ** -0.5
+            row["stderr"] = 1e-3 * row["value"]
+        return row
+
+    assert _with("Theorem 5.2", slow) == CONFIRMED
+    assert _with("Section 5.1, better in n_ta", slow) == CONFIRMED
+
+
+def test_a_row_that_its_rule_gives_is_confirmed():
+    def printed(row):
+        if row.get("rule") in ("printed", "stated"):
+            row["value"] = next(
+                r["value"]
+                for r in TABLES["table-1"].rows
+                if r.get("rule") == "four_over_d" and r["data"] == row["data"]
+            )
+        return row
+
+    assert _with("Table 1", printed) == CONFIRMED
+    assert _with("Table 1, its condition", printed) == CONFIRMED
+
+
+def test_a_constant_below_one_confirms_the_bound():
+    one = lambda row: row | ({"value": 0.9} if row["series"] == "least constant" else {})
+    assert _with("Slip: Theorem 5.2, constant", one) == CONFIRMED
+
+
+def test_a_slip_whose_printed_value_is_measured_is_none():
+    def right(row):
+        return row | (
+            {"value": row["printed"], "exact": row["printed"]} if "printed" in row else {}
+        )
+
+    for name in ("Slip: Section 5, score", "Slip: Lemma C.1, Lipschitz", "Slip: Theorem 5.2, KL"):
+        assert _with(name, right) == CONFIRMED
+
+
+def test_one_lost_cell_is_named():
+    table = TABLES["theorem-5.2"]
+    lost = dataclasses.replace(
+        table,
+        rows=[r for r in table.rows if not (r["series"] == "against n_s" and r["n_s"] == 1000)],
+    )
+    found = _judge(_find("Theorem 5.2"), lost)
+    assert found.verdict == NOT_TESTABLE
+    assert "against n_s" in found.reason
+    assert "n_s = 1000" in found.reason
+    # A statement that does not need the cell keeps its verdict.
+    assert _judge(_find("Remark 5.3"), lost).verdict == CONFIRMED
+
+
+@pytest.mark.parametrize(
+    ("printed", "ours", "beyond", "verdict"),
+    [
+        (True, True, False, CONFIRMED),
+        (True, True, True, SHARPER),
+        (False, True, False, CORRECTED),
+        (False, True, True, CORRECTED),
+        (True, False, True, NOT_REPRODUCED),
+    ],
+)
+def test_the_word_for_two_comparisons(printed, ours, beyond, verdict):
+    assert decide(printed=printed, ours=ours, beyond=beyond) == verdict
+    assert verdict in VERDICTS

@@ -1,0 +1,83 @@
+"""Results tables: named by their configuration, whole or absent, and honest about gaps."""
+
+import csv
+
+import pytest
+
+from paper_figures import style, table
+from paper_figures.table import Missing, row
+
+
+def _rows(*values):
+    return [row("curve", value, n=i, stderr=0.1) for i, value in enumerate(values)]
+
+
+def test_a_finished_table_is_not_computed_again(tmp_path):
+    path = table.path_of(tmp_path, "f", {"n": 3})
+    first = table.obtain(path, "f", {"n": 3}, lambda: iter(_rows(1.0, 2.0)))
+    again = table.obtain(path, "f", {"n": 3}, lambda: pytest.fail("computed again"))
+    assert again.rows == first.rows
+    assert path != table.path_of(tmp_path, "f", {"n": 4})
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_an_interrupted_computation_leaves_nothing(tmp_path):
+    path = table.path_of(tmp_path, "f", {})
+
+    def interrupted():
+        yield from _rows(1.0)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        table.obtain(path, "f", {}, interrupted)
+    assert not path.exists()
+    assert table.obtain(path, "f", {}, lambda: _rows(2.0)).rows[0]["value"] == 2.0
+
+
+def test_a_damaged_file_is_missing_and_is_computed_again(tmp_path):
+    path = table.path_of(tmp_path, "f", {})
+    table.obtain(path, "f", {}, lambda: _rows(1.0))
+    path.write_text(path.read_text()[:40])
+    with pytest.raises(Missing, match="cannot be read"):
+        table.read(path)
+    assert table.obtain(path, "f", {}, lambda: _rows(5.0)).rows[0]["value"] == 5.0
+
+
+def test_a_number_that_is_not_finite_is_a_missing_cell(tmp_path):
+    found = table.of_rows("f", _rows(1.0, float("nan"), 3.0))
+    assert [r["value"] for r in found.present(series="curve")] == [1.0, 3.0]
+    assert [table.words(cell) for cell in found.absent()] == ["curve (n = 1)"]
+    with pytest.raises(Missing, match=r"curve \(n = 1\)"):
+        found.select(series="curve")
+    with pytest.raises(Missing, match="no such"):
+        found.select(series="no such")
+    assert found.one(n=0)["value"] == 1.0
+    table.write_csv(found, tmp_path / "f.csv")
+    lines = list(csv.DictReader((tmp_path / "f.csv").read_text().splitlines()))
+    assert [line["value"] for line in lines] == ["1.0", "", "3.0"]
+
+
+def test_a_row_cut_from_the_file_is_missing(tmp_path):
+    path = table.path_of(tmp_path, "f", {})
+    whole = table.obtain(path, "f", {}, lambda: _rows(1.0, 2.0))
+    cut = table.Table(**{**vars(whole), "rows": whole.rows[:1]})
+    assert [table.words(cell) for cell in cut.absent()] == ["curve (n = 1)"]
+
+
+def test_a_missing_cell_is_named_on_the_picture(tmp_path):
+    found = table.of_rows("f", _rows(1.0, float("inf"), 3.0))
+    figure, axes = style.canvas()
+    style.points(axes[0, 0], found.present(), "n", line=True, label="x")
+    paths = style.store(figure, found, tmp_path, "f")
+    assert "MISSING: curve (n = 1)" in figure.get_suptitle()
+    assert [p.read_bytes()[:4] for p in paths] == [b"\x89PNG", b"%PDF"]
+
+
+def test_equal_numbers_give_equal_pictures(tmp_path):
+    found = table.of_rows("f", _rows(1.0, 2.0))
+    files = []
+    for name in ("a", "b"):
+        figure, axes = style.canvas()
+        style.points(axes[0, 0], found.present(), "n")
+        files.append([p.read_bytes() for p in style.store(figure, found, tmp_path, name)])
+    assert files[0] == files[1]
