@@ -10,6 +10,7 @@ import fsd_jax as fsd
 from benchmarks import data
 from benchmarks.context import Context, side_by_side
 from benchmarks.records import Record, record
+from fsd_jax.image.task import ImageTask
 
 SUMMARY = "few-shot, source as is and target only on 5 to 100 real images, with a picture"
 SIZES = (5, 10, 20, 50, 100)
@@ -27,22 +28,23 @@ def run(context: Context) -> Iterator[Record]:
                      status="skipped: data set not installed")  # fmt: skip
 
 
-def _compare(context: Context, task: data.Task) -> Iterator[Record]:
+def _compare(context: Context, task: ImageTask) -> Iterator[Record]:
     pretrained = fsd.pretrain(task.source, latent_dim=LATENT_DIM)
     rng = np.random.default_rng(context.seed)
     # Each draw splits anew, so that the error bars hold the choice of held-out images too.
-    held = min(len(task.target) - max(SIZES), context.pick(78, 500, 2000))
+    pool = task.pool
+    held = min(len(pool) - max(SIZES), context.pick(78, 500, 2000))
     draws = context.pick(5, 20, 20)
     for n in context.pick((10,), SIZES, SIZES):
         context.tell(f"ten-images {task.name} n_ta={n}")
         losses: dict[str, list[float]] = {}
         for _ in range(draws):
-            order = rng.permutation(len(task.target))
-            shots, rest = task.target[order[:n]], task.target[order[n : n + held]]
+            order = rng.permutation(len(pool))
+            shots, rest = pool[order[:n]], pool[order[n : n + held]]
             for name, model in _estimators(pretrained, shots).items():
                 losses.setdefault(name, []).append(float(model.loss(rest)))
         yield from _summaries(task, losses, n, held, draws)
-    _pictures(context, task, pretrained, task.target[rng.permutation(len(task.target))[:SHOWN]])
+    _pictures(context, task, pretrained, pool[rng.permutation(len(pool))[:SHOWN]])
 
 
 def _estimators(pretrained: fsd.PretrainedModel, shots: np.ndarray) -> dict[str, fsd.FewShotModel]:
@@ -59,7 +61,7 @@ def _estimators(pretrained: fsd.PretrainedModel, shots: np.ndarray) -> dict[str,
 
 
 def _summaries(
-    task: data.Task, losses: dict[str, list[float]], n: int, held: int, draws: int
+    task: ImageTask, losses: dict[str, list[float]], n: int, held: int, draws: int
 ) -> Iterator[Record]:
     reference = np.array(losses["source as is, target mean"])
     for name, each in losses.items():
@@ -75,7 +77,7 @@ def _summaries(
 
 
 def _pictures(
-    context: Context, task: data.Task, pretrained: fsd.PretrainedModel, shots: np.ndarray
+    context: Context, task: ImageTask, pretrained: fsd.PretrainedModel, shots: np.ndarray
 ) -> None:
     """Store targets, samples (the same noise for each model) and nearest training images."""
     key = jax.random.key(context.seed)
@@ -84,7 +86,7 @@ def _pictures(
     for name in ("few-shot", "source as is, target mean", "target only"):
         drawn = np.asarray(models[name].sample(key, SHOWN))
         rows[name] = drawn
-        distance = np.sum((drawn[:, None] - shots[None]) ** 2, axis=(2, 3))
+        distance = np.sum((drawn[:, None] - shots[None]) ** 2, axis=(2, 3, 4))
         rows[f"nearest target to: {name}"] = shots[np.argmin(distance, axis=1)]
     context.out.mkdir(parents=True, exist_ok=True)
     fsd_rows = {f"row_{i}": row for i, row in enumerate(rows.values())}
