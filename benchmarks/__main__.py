@@ -27,6 +27,7 @@ CASES = {
     "durability": "durability",
     "scaling": "scaling",
     "ten-images": "ten_images",
+    "images": "images",
 }
 WITHOUT_FIGURE = ("simulate", "durability", "scaling")
 ROOT = Path(__file__).resolve().parent.parent
@@ -67,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             case = _module("cases", CASES[name])
             own = list(case.run(context))
         except ImportError as error:
-            print(f"benchmarks: {name} needs {error.name}: pip install 'fsd-jax[bench]'",
+            print(f"benchmarks: {name} needs {error.name}: pip install 'fsd-jax[bench,image]'",
                   file=sys.stderr)  # fmt: skip
             return 1
         _tell("")

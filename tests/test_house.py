@@ -72,6 +72,8 @@ ROOMS = [
     "image.unet",
     "image.finetune",
     "image.metrics",
+    "image.classify",
+    "image.closed_form",
 ]
 DECOMPOSITIONS = {"svd", "eigh", "eigvalsh", "eig", "qr", "cholesky", "svdvals", "pinv", "inv"}
 FILES = sorted(PACKAGE.rglob("*.py"))
