@@ -10,12 +10,15 @@ import fsd_jax as fsd
 from benchmarks import data
 from benchmarks.context import Context, side_by_side
 from benchmarks.records import Record, record
+from fsd_jax.image import closed_form
 from fsd_jax.image.task import ImageTask
 
 SUMMARY = "few-shot, source as is and target only on 5 to 100 real images, with a picture"
 SIZES = (5, 10, 20, 50, 100)
 LATENT_DIM = 16
 SHOWN = 10
+PULLS = (0.01, 0.1, 1.0, 10.0)
+RIDGE_TIME = 0.3
 
 
 def run(context: Context) -> Iterator[Record]:
@@ -30,6 +33,8 @@ def run(context: Context) -> Iterator[Record]:
 
 def _compare(context: Context, task: ImageTask) -> Iterator[Record]:
     pretrained = fsd.pretrain(task.source, latent_dim=LATENT_DIM)
+    flat = task.source.reshape(len(task.source), -1)
+    moment = fsd.SecondMoment.from_samples(flat, rank=2 * LATENT_DIM, centre=True)
     rng = np.random.default_rng(context.seed)
     # Each draw splits anew, so that the error bars hold the choice of held-out images too.
     pool = task.pool
@@ -43,6 +48,9 @@ def _compare(context: Context, task: ImageTask) -> Iterator[Record]:
             shots, rest = pool[order[:n]], pool[order[n : n + held]]
             for name, model in _estimators(pretrained, shots).items():
                 losses.setdefault(name, []).append(float(model.loss(rest)))
+            if n == SHOWN and context.size != "quick":
+                for name, score in _towards_source(pretrained, moment, shots).items():
+                    losses.setdefault(name, []).append(_loss(score, rest))
         yield from _summaries(task, losses, n, held, draws)
     _pictures(context, task, pretrained, pool[rng.permutation(len(pool))[:SHOWN]])
 
@@ -58,6 +66,56 @@ def _estimators(pretrained: fsd.PretrainedModel, shots: np.ndarray) -> dict[str,
         "source as is, target mean": fsd.source_as_is(pretrained, shots),
         "target only": fsd.target_only(shots, latent_dim=pretrained.latent_dim),
     }
+
+
+def _towards_source(
+    pretrained: fsd.PretrainedModel, moment: fsd.SecondMoment, shots: np.ndarray
+) -> dict[str, fsd.LinearScore]:
+    """Estimators that mix source and target, by as much as leave-one-out says."""
+    q, a, losses = closed_form.choose_rehearsal(pretrained, moment, shots)
+    best = closed_form.SOURCE_SHARES[int(np.argmin(losses[:, -1]))]
+    rehearse = partial(closed_form.rehearse, pretrained, moment, shots)
+    x = shots.reshape(len(shots), -1)
+    without = [np.delete(x, i, axis=0) for i in range(len(x))]
+    trials = {
+        pull: np.mean([_loss(_ridge(pretrained, rest, pull), x[i][None])
+                       for i, rest in enumerate(without)])
+        for pull in PULLS
+    }  # fmt: skip
+    return {
+        "rehearsal": rehearse(source_share=best),
+        "rehearsal, any mean": rehearse(source_share=q, mean_share=a),
+        "ridge to the source": _ridge(pretrained, x, min(trials, key=lambda pull: trials[pull])),
+    }
+
+
+def _ridge(pretrained: fsd.PretrainedModel, x: np.ndarray, pull: float) -> fsd.LinearScore:
+    """The ridge at one time, `pull` being its strength beside the loss's own curvature."""
+    mean = x.mean(axis=0)
+    variance = float(np.mean(pretrained.latent_variance))
+    signal, noise = np.exp(-RIDGE_TIME), -np.expm1(-RIDGE_TIME)
+    gain = signal * variance / (signal * variance + noise)
+    found = fsd.ridge_minimizer(
+        fsd.SecondMoment.from_samples(x - mean),
+        pretrained.basis,
+        strength=pull * gain**2 * (signal * variance + noise) / noise**2,
+        latent_variance=variance,
+        latent_dim=LATENT_DIM,
+        time=RIDGE_TIME,
+    )
+    return fsd.LinearScore.from_minimizer(
+        found,
+        latent_variance=variance,
+        residual_variance=pretrained.residual_variance,
+        mean=mean,
+    )
+
+
+def _loss(score: fsd.LinearScore, x: np.ndarray) -> float:
+    """Integrated loss, as `FewShotModel.loss` has it."""
+    times, weights = fsd.VP().quadrature()
+    each = closed_form.heldout_losses(jax.random.key(0), score, x, times=times)
+    return float(np.mean(each @ np.asarray(weights)))
 
 
 def _summaries(

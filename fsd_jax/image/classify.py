@@ -14,7 +14,7 @@ class TargetClassifier:
     """Logistic regression on principal components: target or source?
 
     Attributes:
-        features: fitted on both sets.
+        features: what it sees.
         model: scikit-learn's pipeline.
         accuracy: share of images it had not seen that it got right, both sets counting alike.
     """
@@ -28,14 +28,21 @@ class TargetClassifier:
 
     @classmethod
     def fit(
-        cls, source: np.ndarray, target: np.ndarray, *, rank: int = 32, seed: int = 0
+        cls,
+        source: np.ndarray,
+        target: np.ndarray,
+        *,
+        features: Features | None = None,
+        rank: int = 32,
+        seed: int = 0,
     ) -> "TargetClassifier":
         """Train on four fifths of each set, and measure the accuracy on the rest.
 
         Args:
             source: ``(n, ...)`` images without the feature.
             target: ``(m, ...)`` images with it, none of which is used for anything else.
-            rank: number of principal components.
+            features: what the classifier sees; by default principal components of both sets.
+            rank: their number.
             seed: of the split.
 
         Raises:
@@ -60,8 +67,9 @@ class TargetClassifier:
             train.append(images[order[:cut]])
             test.append(images[order[cut:]])
         both = np.concatenate(train)
-        rank = _checks.dimension("rank", min(rank, *both.reshape(len(both), -1).shape))
-        features = Features.fit(both, rank)
+        if features is None:
+            rank = _checks.dimension("rank", min(rank, *both.reshape(len(both), -1).shape))
+            features = Features.fit(both, rank)
         truth = np.repeat([0, 1], [len(images) for images in train])
         model = make_pipeline(
             StandardScaler(), LogisticRegression(max_iter=2000, class_weight="balanced")

@@ -201,29 +201,33 @@ def heldout_losses(
     x: ArrayLike,
     *,
     times: ArrayLike,
-    weights: ArrayLike | None = None,
     process: VP = VP(),
 ) -> np.ndarray:
-    """Loss of each held-out sample: exact for linear scores, otherwise with drawn noise.
+    """Loss of each held-out sample at each time: exact for linear scores, else with drawn noise.
 
     Args:
         key: random key; the same one gives every score the same noise.
         score: a score.
         x: ``(n, ...)`` held-out samples.
         times: ``(K,)`` times.
-        weights: ``(K,)`` weights, ``1/K`` each by default.
         process: forward process.
+
+    Returns:
+        ``(n, K)`` losses.
     """
     flat, _ = _checks.samples("x", x, images=True)
-    t, w, _ = _checks.times_and_weights(None, times, weights, flat.dtype)
-    if isinstance(score, LinearScore):
-        return np.asarray(_linear_losses(score, flat, t, w))
-    return denoising_losses(
-        key, score, np.asarray(flat), times=jnp.asarray(t), weights=jnp.asarray(w), process=process
-    )
+    if not isinstance(score, LinearScore):
+        return denoising_losses(key, score, np.asarray(flat), times=times, process=process)
+    t, _, _ = _checks.times_and_weights(None, times, None, flat.dtype)
+    return np.asarray(_linear_losses(score, flat, jnp.asarray(t)))
 
 
-_linear_losses = jax.jit(LinearScore.losses)
+@jax.jit
+def _linear_losses(
+    score: LinearScore, x: Float[Array, "n D"], times: Float[Array, " K"]
+) -> Float[Array, "n K"]:
+    one = jnp.ones(1, x.dtype)
+    return jax.vmap(lambda t: score.losses(x, t[None], one), out_axes=1)(times)
 
 
 def generate(

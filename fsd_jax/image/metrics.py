@@ -11,13 +11,14 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
 from fsd_jax import _checks, _linalg
 from fsd_jax.moments import SecondMoment
 from fsd_jax.process import VP
 
-DRAWS = 400
+DRAWS = 200
 """Bootstrap replicates."""
 
 
@@ -195,32 +196,30 @@ def denoising_losses(
     score: Callable[[Array, Array], Array],
     x: np.ndarray,
     *,
-    times: Float[Array, " K"],
-    weights: Float[Array, " K"],
+    times: ArrayLike,
     draws: int = 1,
     process: VP = VP(),
 ) -> np.ndarray:
-    """Section 3.2's loss of any score, for each sample, the noise being drawn.
+    """Section 3.2's loss of any score, for each sample and time, the noise being drawn.
 
     The same key gives the same noise for every score, so differences between scores are paired.
+    A product with weights over time gives the integrated loss.
 
     Args:
         key: random key.
         score: a score that is a pytree, such as `LinearScore` or `EmpiricalScore`.
         x: ``(n, ...)`` clean samples.
-        times: times.
-        weights: their weights.
+        times: ``(K,)``.
         draws: noise draws for each sample and time.
         process: forward process.
 
     Returns:
-        ``(n,)`` losses.
+        ``(n, K)`` losses.
     """
     flat, _ = _checks.samples("x", x, images=True)
     draws = _checks.dimension("draws", draws)
-    dtype = flat.dtype
-    t, w = jnp.asarray(times, dtype), jnp.asarray(weights, dtype)
-    return np.asarray(_losses(key, score, flat, t, w, process, draws=draws))
+    t, _, _ = _checks.times_and_weights(None, times, None, flat.dtype)
+    return np.asarray(_losses(key, score, flat, jnp.asarray(t), process, draws=draws))
 
 
 @partial(jax.jit, static_argnames=("draws",))
@@ -229,21 +228,20 @@ def _losses(
     score: Callable[[Array, Array], Array],
     x: Float[Array, "n D"],
     times: Float[Array, " K"],
-    weights: Float[Array, " K"],
     process: VP,
     *,
     draws: int,
-) -> Float[Array, " n"]:
-    def at(item: tuple[Array, Array, Array]) -> Array:
-        number, t, w = item
+) -> Float[Array, "n K"]:
+    def at(item: tuple[Array, Array]) -> Array:
+        number, t = item
         noise = jax.random.normal(jax.random.fold_in(key, number), x.shape, x.dtype)
         spread = process.noise_variance(t)
         diffused = process.signal(t) * x + jnp.sqrt(spread) * noise
-        return w * jnp.sum((score(diffused, t) + noise / jnp.sqrt(spread)) ** 2, axis=1) / draws
+        return jnp.sum((score(diffused, t) + noise / jnp.sqrt(spread)) ** 2, axis=1)
 
     numbers = jnp.arange(draws * times.shape[0])
-    items = (numbers, jnp.tile(times, draws), jnp.tile(weights, draws))
-    return jnp.sum(jax.lax.map(at, items), axis=0)
+    losses = jax.lax.map(at, (numbers, jnp.tile(times, draws)))
+    return jnp.mean(losses.reshape(draws, times.shape[0], -1), axis=0).T
 
 
 def mean_of(values: np.ndarray, *, seed: int = 0) -> Estimate:
