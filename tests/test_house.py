@@ -73,6 +73,7 @@ ROOMS = [
     "image.finetune",
     "image.metrics",
     "image.classify",
+    "image.autoencoder",
     "image.closed_form",
 ]
 DECOMPOSITIONS = {"svd", "eigh", "eigvalsh", "eig", "qr", "cholesky", "svdvals", "pinv", "inv"}

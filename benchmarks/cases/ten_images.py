@@ -11,12 +11,15 @@ from benchmarks import data
 from benchmarks.context import Context, side_by_side
 from benchmarks.records import Record, record
 from fsd_jax.image import closed_form
+from fsd_jax.image.autoencoder import train_autoencoder
 from fsd_jax.image.task import ImageTask
 
 SUMMARY = "few-shot, source as is and target only on 5 to 100 real images, with a picture"
 SIZES = (5, 10, 20, 50, 100)
 LATENT_DIM = 16
 SHOWN = 10
+EMBEDDING = 32
+EMBEDDED = "-embedding"
 PULLS = (0.01, 0.1, 1.0, 10.0)
 RIDGE_TIME = 0.3
 
@@ -25,10 +28,25 @@ def run(context: Context) -> Iterator[Record]:
     """Yield the held-out loss of every estimator for every number of target images."""
     tasks = [task for task in (data.digits(), data.fashion_boots()) if task is not None]
     tasks = tasks[: context.pick(1, 2, 2)]
+    if context.size == "full":
+        tasks += [_embedded(context, task) for task in tasks]
     yield from side_by_side(partial(_compare, context), tasks)
     if data.fashion_boots() is None:
         yield record("ten-images", "fashion-boots", "all", "heldout_loss", None,
                      status="skipped: data set not installed")  # fmt: skip
+
+
+def _embedded(context: Context, task: ImageTask) -> ImageTask:
+    """The task in the embedding of an autoencoder that saw nothing but the source."""
+    context.tell(f"ten-images {task.name}: autoencoder")
+    trained = train_autoencoder(jax.random.key(context.seed), task.source, dim=EMBEDDING)
+    encode = lambda images: np.asarray(trained.encode(images))[:, :, None, None]
+    return ImageTask(
+        name=f"{task.name}{EMBEDDED}",
+        source=encode(task.source),
+        target=encode(task.target),
+        heldout=encode(task.heldout),
+    )
 
 
 def _compare(context: Context, task: ImageTask) -> Iterator[Record]:
@@ -52,7 +70,8 @@ def _compare(context: Context, task: ImageTask) -> Iterator[Record]:
                 for name, score in _towards_source(pretrained, moment, shots).items():
                     losses.setdefault(name, []).append(_loss(score, rest))
         yield from _summaries(task, losses, n, held, draws)
-    _pictures(context, task, pretrained, pool[rng.permutation(len(pool))[:SHOWN]])
+    if not task.name.endswith(EMBEDDED):
+        _pictures(context, task, pretrained, pool[rng.permutation(len(pool))[:SHOWN]])
 
 
 def _estimators(pretrained: fsd.PretrainedModel, shots: np.ndarray) -> dict[str, fsd.FewShotModel]:
