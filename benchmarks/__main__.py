@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             case = _module("cases", CASES[name])
             own = list(case.run(context))
         except ImportError as error:
-            print(f"benchmarks: {name} needs {error.name}: pip install 'fsd-jax[bench,image]'",
+            print(f"benchmarks: {name} needs {error.name}: pip install 'fsd-jax[bench]'",
                   file=sys.stderr)  # fmt: skip
             return 1
         _tell("")

@@ -53,13 +53,14 @@ def _compare(context: Context, task: ImageTask) -> Iterator[Record]:
     pretrained = fsd.pretrain(task.source, latent_dim=LATENT_DIM)
     flat = task.source.reshape(len(task.source), -1)
     moment = fsd.SecondMoment.from_samples(flat, rank=2 * LATENT_DIM, centre=True)
-    rng = np.random.default_rng(context.seed)
     # Each draw splits anew, so that the error bars hold the choice of held-out images too.
     pool = task.pool
     held = min(len(pool) - max(SIZES), context.pick(78, 500, 2000))
     draws = context.pick(5, 20, 20)
     for n in context.pick((10,), SIZES, SIZES):
         context.tell(f"ten-images {task.name} n_ta={n}")
+        # A stream for each size: its numbers do not depend on which other sizes are run.
+        rng = np.random.default_rng((context.seed, n))
         losses: dict[str, list[float]] = {}
         for _ in range(draws):
             order = rng.permutation(len(pool))

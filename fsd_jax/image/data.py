@@ -60,8 +60,8 @@ def avatars(
     Example:
         >>> import tempfile
         >>> from fsd_jax.image import data
-        >>> folder = tempfile.TemporaryDirectory()
-        >>> data.avatars(size=16, source=4, shots=2, heldout=3, cache=folder.name)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     data.avatars(size=16, source=4, shots=2, heldout=3, cache=folder)
         ImageTask(avatars, 4 -> 2 + 3, shape=(16, 16, 3))
     """
     counts = _counts(size, source, shots, heldout, seed)

@@ -1,5 +1,7 @@
 """The numbers of a case lie where theory puts them, and its table can be read."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -68,3 +70,13 @@ def test_image_measures_are_one_line_a_method_and_one_sheet_a_data_set(tmp_path)
     (sheet,) = sheets.draw(rows, tmp_path)
     assert sheet.name == "images-drawn.png"
     assert sheet.stat().st_size > 1000
+
+
+def test_images_without_the_extra_are_skipped_and_say_so(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "resvg_py", None)
+    monkeypatch.delitem(sys.modules, "fsd_jax.image.painter", raising=False)
+    context = Context(size="quick", seed=0, out=tmp_path, tell=lambda line: None)
+    rows = list(images.run(context))
+    assert [row["value"] for row in rows] == [None]
+    assert "fsd-jax[image]" in table.render(rows, images.lines)
+    assert sheets.draw(rows, tmp_path) == []
