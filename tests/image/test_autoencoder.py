@@ -19,7 +19,7 @@ def test_a_circle_needs_one_nonlinear_or_two_linear_directions():
 
     x, fresh = draw(800), draw(200)
     trained = train_autoencoder(
-        jax.random.key(0), x, dim=2, hidden=64, steps=1500, learning_rate=3e-3
+        jax.random.key(0), x, dim=2, hidden=32, steps=800, learning_rate=5e-3
     )
     z = trained.encode(fresh)
     error = np.mean(np.sum((trained.decode(z) - fresh.reshape(200, -1)) ** 2, axis=1))
