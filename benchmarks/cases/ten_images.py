@@ -21,7 +21,6 @@ SHOWN = 10
 EMBEDDING = 32
 EMBEDDED = "-embedding"
 PULLS = (0.01, 0.1, 1.0, 10.0)
-RIDGE_TIME = 0.3
 
 
 def run(context: Context) -> Iterator[Record]:
@@ -110,18 +109,21 @@ def _towards_source(
 
 
 def _ridge(pretrained: fsd.PretrainedModel, x: np.ndarray, pull: float) -> fsd.LinearScore:
-    """The ridge at one time, `pull` being its strength beside the loss's own curvature."""
+    """The integrated ridge, `pull` being its strength beside the loss's own curvature."""
     mean = x.mean(axis=0)
     variance = float(np.mean(pretrained.latent_variance))
-    signal, noise = np.exp(-RIDGE_TIME), -np.expm1(-RIDGE_TIME)
-    gain = signal * variance / (signal * variance + noise)
+    times, weights = map(np.asarray, fsd.VP().quadrature())
+    signal, noise = np.exp(-times), -np.expm1(-times)
+    total = signal * variance + noise
+    curvature = np.sum(weights * (signal * variance / total) ** 2 * total / noise**2)
     found = fsd.ridge_minimizer(
         fsd.SecondMoment.from_samples(x - mean),
         pretrained.basis,
-        strength=pull * gain**2 * (signal * variance + noise) / noise**2,
+        strength=pull * curvature,
         latent_variance=variance,
         latent_dim=LATENT_DIM,
-        time=RIDGE_TIME,
+        times=times,
+        weights=weights,
     )
     return fsd.LinearScore.from_minimizer(
         found,
