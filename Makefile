@@ -14,6 +14,8 @@ unexport PYTHONHOME PYTHONPATH PYTHONSAFEPATH VIRTUAL_ENV PIP_CONSTRAINT PIP_PRE
 export PYTHONNOUSERSITE := 1
 export PIP_USER := 0
 
+comma := ,
+
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help test test-oldest bench figures lint types wheel hooks clean distclean
@@ -31,7 +33,7 @@ test-oldest: ## Run the tests marked `oldest` on the oldest supported JAX, in .v
 		ARGS='-m "oldest and not slow" $(ARGS)'
 
 bench: ## Run the benchmarks, e.g. make bench ARGS="--quick"
-	$(call ready,bench)
+	$(call ready,bench$(comma)image)
 	$(PY) -m benchmarks $(ARGS)
 
 figures: ## Draw the paper's figures and tables and report on its statements, e.g. make figures ARGS="--quick"

@@ -28,6 +28,7 @@ CASES = {
     "scaling": "scaling",
     "ten-images": "ten_images",
     "section4": "section4",
+    "images": "images",
 }
 WITHOUT_FIGURE = ("simulate", "durability", "scaling")
 ROOT = Path(__file__).resolve().parent.parent

@@ -27,9 +27,11 @@ from fsd_jax.minimizer.closed_form import (
     rank_minimizer,
 )
 from fsd_jax.minimizer.objective import expected_loss, monte_carlo_loss
+from fsd_jax.minimizer.ridge import pooled_moment, ridge_minimizer
 from fsd_jax.minimizer.trained import Trained, train
 from fsd_jax.moments import SecondMoment
 from fsd_jax.process import VP, geometric_grid, paper_grid, uniform_grid
+from fsd_jax.score.empirical import DecodedScore, EmpiricalScore
 from fsd_jax.score.errors import (
     bures_w2,
     gaussian_kl,
@@ -41,6 +43,8 @@ from fsd_jax.score.linear import LinearScore
 
 __all__ = [
     "VP",
+    "DecodedScore",
+    "EmpiricalScore",
     "FewShotModel",
     "GaussianLatent",
     "GaussianMixture",
@@ -70,9 +74,11 @@ __all__ = [
     "orthonormal_minimizer",
     "paper_formula",
     "paper_grid",
+    "pooled_moment",
     "pretrain",
     "principal_angles",
     "rank_minimizer",
+    "ridge_minimizer",
     "save",
     "score_error",
     "simulate",

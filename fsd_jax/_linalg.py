@@ -79,6 +79,14 @@ def host_eigh(a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return values, vectors
 
 
+def host_fidelity(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """``tr (a^(1/2) b a^(1/2))^(1/2)`` of (stacks of) positive semi-definite matrices, in NumPy."""
+    values, vectors = np.linalg.eigh(a)
+    root = vectors * np.sqrt(np.clip(values, 0, None))[..., None, :]
+    inner = np.swapaxes(root, -1, -2) @ b @ root
+    return np.sum(np.sqrt(np.clip(np.linalg.eigvalsh(inner), 0, None)), axis=-1)
+
+
 def complement(a: Float[Array, "k m"]) -> Float[Array, "k j"]:
     """Orthonormal basis of what is orthogonal to the columns of `a`, for concrete small arrays."""
     values, vectors = eigh_descending(matmul(a, a.T))

@@ -35,6 +35,8 @@ CASES = {
         fsd.rank_minimizer(few, latent_variance=1.0, latent_dim=3, time=0.5)
         fsd.orthonormal_minimizer(few, latent_dim=3, latent_variance=np.array([1.0, 2.0, 0.5]))
         fsd.paper_formula(moment, latent_variance=1.0, time=0.5)
+        fsd.ridge_minimizer(few, A, strength=1.0, latent_variance=1.0, latent_dim=3, time=0.5)
+        fsd.pooled_moment(few, moment, source_share=0.5)
         repr(jax.vmap(
             lambda t: fsd.rank_minimizer(moment, latent_variance=1.0, latent_dim=3, time=t)
         )(jnp.array([0.1, 0.5])))
@@ -58,6 +60,11 @@ CASES = {
         fsd.score_error(score, problem, times=np.array([0.1, 0.5]))
         jax.vmap(lambda t: fsd.score_error(score, problem, time=t))(jnp.array([0.1, 0.5]))
         y = jnp.asarray(x)
+        own = fsd.EmpiricalScore.from_samples(y @ A, chunk=7)
+        decoded = fsd.DecodedScore(
+            decoder=A, latent=own, residual_variance=jnp.float32(0.1), mean=y[0], process=fsd.VP()
+        )
+        decoded(y, 0.5), decoded.denoise(y, jnp.full(30, 0.5))
         score(y, 0.5), score(y[0], 0.5), score.denoise(y, jnp.linspace(0.1, 1, 30))
         score.losses(jnp.asarray(x), jnp.array([0.1]), jnp.array([1.0]))
         score.gains(jnp.array([0.1, 0.5])), score.residual_gain(0.3), score.decoder

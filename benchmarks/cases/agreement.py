@@ -15,6 +15,7 @@ import fsd_jax as fsd
 from benchmarks import data, table
 from benchmarks.context import Context, side_by_side
 from benchmarks.records import Record, record
+from fsd_jax.image.task import ImageTask
 
 SUMMARY = "closed form against multi-start L-BFGS in float64: loss gap, projector distance"
 TIMES = (0.05, 0.5, 2.0)
@@ -83,9 +84,9 @@ def _simulated(context: Context, ambient: int, d: int, n: int) -> Cell:
     return Cell(name="simulated", x=jnp.stack(samples), d=d, variance=1.0, extra=extra)
 
 
-def _images(context: Context, task: data.Task, n: int) -> Cell:
+def _images(context: Context, task: ImageTask, n: int) -> Cell:
     context.tell(f"agreement {task.name} n_ta={n}")
-    flat, d = task.target.reshape(len(task.target), -1), IMAGE_DIM
+    flat, d = task.pool.reshape(len(task.pool), -1), IMAGE_DIM
     x = jnp.asarray(flat[None, : min(n, len(flat))], jnp.float64)
     variance = float(jnp.mean(fsd.SecondMoment.from_samples(x[0]).values[:d]))
     return Cell(name=task.name, x=x, d=d, variance=variance, extra=[{}])

@@ -71,7 +71,7 @@ def _problems(context: Context) -> list[Callable[[], Problem | None]]:
 
     def digits() -> Problem:
         task = data.digits()
-        x = np.concatenate([task.source, task.target]).reshape(-1, 64)
+        x = np.concatenate([task.source, task.pool]).reshape(-1, 64)
         return Problem(name="digits 1797 x 64", x=x, d=16, seconds=context.pick(1.0, 1.0, 4.0))
 
     def garments() -> Problem:

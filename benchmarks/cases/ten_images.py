@@ -10,39 +10,68 @@ import fsd_jax as fsd
 from benchmarks import data
 from benchmarks.context import Context, side_by_side
 from benchmarks.records import Record, record
+from fsd_jax.image import closed_form
+from fsd_jax.image.autoencoder import train_autoencoder
+from fsd_jax.image.task import ImageTask
 
 SUMMARY = "few-shot, source as is and target only on 5 to 100 real images, with a picture"
 SIZES = (5, 10, 20, 50, 100)
 LATENT_DIM = 16
 SHOWN = 10
+EMBEDDING = 32
+EMBEDDED = "-embedding"
+PULLS = (0.01, 0.1, 1.0, 10.0)
 
 
 def run(context: Context) -> Iterator[Record]:
     """Yield the held-out loss of every estimator for every number of target images."""
     tasks = [task for task in (data.digits(), data.fashion_boots()) if task is not None]
     tasks = tasks[: context.pick(1, 2, 2)]
+    if context.size == "full":
+        tasks += [_embedded(context, task) for task in tasks]
     yield from side_by_side(partial(_compare, context), tasks)
     if data.fashion_boots() is None:
         yield record("ten-images", "fashion-boots", "all", "heldout_loss", None,
                      status="skipped: data set not installed")  # fmt: skip
 
 
-def _compare(context: Context, task: data.Task) -> Iterator[Record]:
+def _embedded(context: Context, task: ImageTask) -> ImageTask:
+    """The task in the embedding of an autoencoder that saw nothing but the source."""
+    context.tell(f"ten-images {task.name}: autoencoder")
+    trained = train_autoencoder(jax.random.key(context.seed), task.source, dim=EMBEDDING)
+    encode = lambda images: np.asarray(trained.encode(images))[:, :, None, None]
+    return ImageTask(
+        name=f"{task.name}{EMBEDDED}",
+        source=encode(task.source),
+        target=encode(task.target),
+        heldout=encode(task.heldout),
+    )
+
+
+def _compare(context: Context, task: ImageTask) -> Iterator[Record]:
     pretrained = fsd.pretrain(task.source, latent_dim=LATENT_DIM)
-    rng = np.random.default_rng(context.seed)
+    flat = task.source.reshape(len(task.source), -1)
+    moment = fsd.SecondMoment.from_samples(flat, rank=2 * LATENT_DIM, centre=True)
     # Each draw splits anew, so that the error bars hold the choice of held-out images too.
-    held = min(len(task.target) - max(SIZES), context.pick(78, 500, 2000))
+    pool = task.pool
+    held = min(len(pool) - max(SIZES), context.pick(78, 500, 2000))
     draws = context.pick(5, 20, 20)
     for n in context.pick((10,), SIZES, SIZES):
         context.tell(f"ten-images {task.name} n_ta={n}")
+        # A stream for each size: its numbers do not depend on which other sizes are run.
+        rng = np.random.default_rng((context.seed, n))
         losses: dict[str, list[float]] = {}
         for _ in range(draws):
-            order = rng.permutation(len(task.target))
-            shots, rest = task.target[order[:n]], task.target[order[n : n + held]]
+            order = rng.permutation(len(pool))
+            shots, rest = pool[order[:n]], pool[order[n : n + held]]
             for name, model in _estimators(pretrained, shots).items():
                 losses.setdefault(name, []).append(float(model.loss(rest)))
+            if n == SHOWN and context.size != "quick":
+                for name, score in _towards_source(pretrained, moment, shots).items():
+                    losses.setdefault(name, []).append(_loss(score, rest))
         yield from _summaries(task, losses, n, held, draws)
-    _pictures(context, task, pretrained, task.target[rng.permutation(len(task.target))[:SHOWN]])
+    if not task.name.endswith(EMBEDDED):
+        _pictures(context, task, pretrained, pool[rng.permutation(len(pool))[:SHOWN]])
 
 
 def _estimators(pretrained: fsd.PretrainedModel, shots: np.ndarray) -> dict[str, fsd.FewShotModel]:
@@ -58,8 +87,61 @@ def _estimators(pretrained: fsd.PretrainedModel, shots: np.ndarray) -> dict[str,
     }
 
 
+def _towards_source(
+    pretrained: fsd.PretrainedModel, moment: fsd.SecondMoment, shots: np.ndarray
+) -> dict[str, fsd.LinearScore]:
+    """Estimators that mix source and target, by as much as leave-one-out says."""
+    q, a, losses = closed_form.choose_rehearsal(pretrained, moment, shots)
+    best = closed_form.SOURCE_SHARES[int(np.argmin(losses[:, -1]))]
+    rehearse = partial(closed_form.rehearse, pretrained, moment, shots)
+    x = shots.reshape(len(shots), -1)
+    without = [np.delete(x, i, axis=0) for i in range(len(x))]
+    trials = {
+        pull: np.mean([_loss(_ridge(pretrained, rest, pull), x[i][None])
+                       for i, rest in enumerate(without)])
+        for pull in PULLS
+    }  # fmt: skip
+    return {
+        "rehearsal": rehearse(source_share=best),
+        "rehearsal, any mean": rehearse(source_share=q, mean_share=a),
+        "ridge to the source": _ridge(pretrained, x, min(trials, key=lambda pull: trials[pull])),
+    }
+
+
+def _ridge(pretrained: fsd.PretrainedModel, x: np.ndarray, pull: float) -> fsd.LinearScore:
+    """The integrated ridge, `pull` being its strength beside the loss's own curvature."""
+    mean = x.mean(axis=0)
+    variance = float(np.mean(pretrained.latent_variance))
+    times, weights = map(np.asarray, fsd.VP().quadrature())
+    signal, noise = np.exp(-times), -np.expm1(-times)
+    total = signal * variance + noise
+    curvature = np.sum(weights * (signal * variance / total) ** 2 * total / noise**2)
+    found = fsd.ridge_minimizer(
+        fsd.SecondMoment.from_samples(x - mean),
+        pretrained.basis,
+        strength=pull * curvature,
+        latent_variance=variance,
+        latent_dim=LATENT_DIM,
+        times=times,
+        weights=weights,
+    )
+    return fsd.LinearScore.from_minimizer(
+        found,
+        latent_variance=variance,
+        residual_variance=pretrained.residual_variance,
+        mean=mean,
+    )
+
+
+def _loss(score: fsd.LinearScore, x: np.ndarray) -> float:
+    """Integrated loss, as `FewShotModel.loss` has it."""
+    times, weights = fsd.VP().quadrature()
+    each = closed_form.heldout_losses(jax.random.key(0), score, x, times=times)
+    return float(np.mean(each @ np.asarray(weights)))
+
+
 def _summaries(
-    task: data.Task, losses: dict[str, list[float]], n: int, held: int, draws: int
+    task: ImageTask, losses: dict[str, list[float]], n: int, held: int, draws: int
 ) -> Iterator[Record]:
     reference = np.array(losses["source as is, target mean"])
     for name, each in losses.items():
@@ -75,7 +157,7 @@ def _summaries(
 
 
 def _pictures(
-    context: Context, task: data.Task, pretrained: fsd.PretrainedModel, shots: np.ndarray
+    context: Context, task: ImageTask, pretrained: fsd.PretrainedModel, shots: np.ndarray
 ) -> None:
     """Store targets, samples (the same noise for each model) and nearest training images."""
     key = jax.random.key(context.seed)
@@ -84,7 +166,7 @@ def _pictures(
     for name in ("few-shot", "source as is, target mean", "target only"):
         drawn = np.asarray(models[name].sample(key, SHOWN))
         rows[name] = drawn
-        distance = np.sum((drawn[:, None] - shots[None]) ** 2, axis=(2, 3))
+        distance = np.sum((drawn[:, None] - shots[None]) ** 2, axis=(2, 3, 4))
         rows[f"nearest target to: {name}"] = shots[np.argmin(distance, axis=1)]
     context.out.mkdir(parents=True, exist_ok=True)
     fsd_rows = {f"row_{i}": row for i, row in enumerate(rows.values())}

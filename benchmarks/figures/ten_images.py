@@ -15,6 +15,9 @@ STYLES = {
     "source as is": ("gray", "x-"),
     "source as is, target mean": ("black", "+-"),
     "target only": ("tab:red", "D-"),
+    "rehearsal": ("tab:orange", "P-"),
+    "rehearsal, any mean": ("gold", "X-"),
+    "ridge to the source": ("tab:brown", "<-"),
 }
 
 

@@ -1,10 +1,14 @@
 """The numbers of a case lie where theory puts them, and its table can be read."""
 
+import sys
+
+import numpy as np
 import pytest
 
 from benchmarks import table
-from benchmarks.cases import gain, optimise
+from benchmarks.cases import gain, images, optimise
 from benchmarks.context import Context
+from benchmarks.figures import images as sheets
 from benchmarks.records import record, select
 
 
@@ -48,3 +52,31 @@ def test_the_sublinear_regime_follows_its_formula(tmp_path):
     context = Context(size="quick", seed=0, out=tmp_path, tell=lambda line: None)
     row = optimise._sublinear(context)
     assert abs(row["value"] / row["exact"] - 1) < 0.05
+
+
+def test_image_measures_are_one_line_a_method_and_one_sheet_a_data_set(tmp_path):
+    rows = [
+        record("images", "drawn", method, metric, value, stderr=0.01, d=32)
+        for method, value in (("everything", 1.0), ("encoder_decoder", 0.25))
+        for metric in ("f_mem", "target_share", "heldout_loss", "heldout_loss_at_0.1")
+    ]
+    text = table.render(rows, images.lines).splitlines()
+    assert len(text) == 3 + 2
+    assert "0.25 +-0.01" in text[-1]
+    assert "at_0.1" not in text[1]
+    pictures = np.zeros((3, 8, 8, 3), np.float32)
+    context = Context(size="quick", seed=0, out=tmp_path, tell=lambda line: None)
+    images._store(context, "drawn", pictures, {"everything": pictures, "source": pictures})
+    (sheet,) = sheets.draw(rows, tmp_path)
+    assert sheet.name == "images-drawn.png"
+    assert sheet.stat().st_size > 1000
+
+
+def test_images_without_the_extra_are_skipped_and_say_so(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "resvg_py", None)
+    monkeypatch.delitem(sys.modules, "fsd_jax.image.painter", raising=False)
+    context = Context(size="quick", seed=0, out=tmp_path, tell=lambda line: None)
+    rows = list(images.run(context))
+    assert [row["value"] for row in rows] == [None]
+    assert "fsd-jax[image]" in table.render(rows, images.lines)
+    assert sheets.draw(rows, tmp_path) == []

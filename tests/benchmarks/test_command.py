@@ -12,7 +12,7 @@ from benchmarks import records
 from benchmarks.__main__ import main
 
 ROOT = pathlib.Path(records.__file__).resolve().parent.parent
-NAMES = ["agreement", "solve", "optimise", "gain", "ten-images"]
+NAMES = ["agreement", "solve", "optimise", "gain", "ten-images", "images"]
 
 
 @pytest.fixture(autouse=True)

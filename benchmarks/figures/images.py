@@ -1,0 +1,52 @@
+"""Target images, and what each method makes of the same noise; one sheet a data set."""
+
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.figures import canvas, store
+from benchmarks.records import Record, select
+
+TITLES = {
+    "targets": "the ten target images",
+    "everything": "everything tuned (exact optimum)",
+    "encoder_decoder_empirical": "encoder and decoder only, the source's own latents",
+    "encoder_decoder": "encoder and decoder only, Gaussian latents",
+    "rehearsed": "with rehearsal of the source, target mean",
+    "rehearsed_any_mean": "with rehearsal of the source, the mean that predicts best",
+    "rank": "rank-d, integrated",
+    "scratch": "target only",
+    "source_target_mean": "source as is, target mean",
+    "source": "source as is",
+}
+
+
+def draw(rows: list[Record], folder: Path) -> list[Path]:
+    """One sheet for each data set of these records."""
+    return [
+        _sheet(folder, name, select(rows, data=name))
+        for name in dict.fromkeys(row["data"] for row in rows)
+        if (folder / f"images-{name}.npz").exists()
+    ]
+
+
+def _sheet(folder: Path, name: str, rows: list[Record]) -> Path:
+    with np.load(folder / f"images-{name}.npz") as archive:
+        names = [str(entry) for entry in archive["names"]]
+        images = {entry: archive[f"row_{i}"] for i, entry in enumerate(names)}
+    shown = [entry for entry in TITLES if entry in images]
+    columns = len(images["targets"])
+    figure, axes = canvas(len(shown), columns, figsize=(columns * 0.9, len(shown) * 1.15))
+    for line, entry in zip(axes, shown, strict=True):
+        for axis, image in zip(line, np.clip(images[entry], 0, 1), strict=True):
+            axis.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            axis.axis("off")
+        words = TITLES[entry]
+        measured = {r["metric"]: r for r in select(rows, method=entry)}
+        if measured:
+            share, memory = measured["target_share"], measured["f_mem"]
+            words += f": target share {share['value']:.2f}, memorised {memory['value']:.2f}"
+        label = line[0].text(0, 1.06, words, transform=line[0].transAxes, fontsize=8)
+        label.set_in_layout(False)
+    figure.suptitle(f"{name}: samples with the same noise in every row")
+    return store(figure, folder / f"images-{name}.png")

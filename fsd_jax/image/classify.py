@@ -1,0 +1,89 @@
+"""Does a picture show the target's feature? A classifier of labelled images, its accuracy known."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fsd_jax import _checks
+from fsd_jax.image.metrics import Estimate, Features, mean_of
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class TargetClassifier:
+    """Logistic regression on principal components: target or source?
+
+    Attributes:
+        features: what it sees.
+        model: scikit-learn's pipeline.
+        accuracy: share of images it had not seen that it got right, both sets counting alike.
+    """
+
+    features: Features
+    model: Any
+    accuracy: Estimate
+
+    def __repr__(self) -> str:
+        return f"TargetClassifier(accuracy={self.accuracy.value:.3f})"
+
+    @classmethod
+    def fit(
+        cls,
+        source: np.ndarray,
+        target: np.ndarray,
+        *,
+        features: Features | None = None,
+        rank: int = 32,
+        seed: int = 0,
+    ) -> "TargetClassifier":
+        """Train on four fifths of each set, and measure the accuracy on the rest.
+
+        Args:
+            source: ``(n, ...)`` images without the feature.
+            target: ``(m, ...)`` images with it, none of which is used for anything else.
+            features: what the classifier sees; by default principal components of both sets.
+            rank: their number.
+            seed: of the split.
+
+        Raises:
+            ValueError: fewer than 10 images of either kind.
+            ImportError: scikit-learn is not installed.
+        """
+        try:
+            from sklearn.linear_model import LogisticRegression
+            from sklearn.pipeline import make_pipeline
+            from sklearn.preprocessing import StandardScaler
+        except ImportError as error:
+            raise ImportError(
+                "the classifier needs scikit-learn: pip install 'fsd-jax[image]'", name=error.name
+            ) from None
+        rng = np.random.default_rng(seed)
+        train, test = [], []
+        for name, images in (("source", source), ("target", target)):
+            if len(images) < 10:
+                raise ValueError(f"{name} has {len(images)} images and needs at least 10")
+            order = rng.permutation(len(images))
+            cut = len(images) * 4 // 5
+            train.append(images[order[:cut]])
+            test.append(images[order[cut:]])
+        both = np.concatenate(train)
+        if features is None:
+            rank = _checks.dimension("rank", min(rank, *both.reshape(len(both), -1).shape))
+            features = Features.fit(both, rank)
+        truth = np.repeat([0, 1], [len(images) for images in train])
+        model = make_pipeline(
+            StandardScaler(), LogisticRegression(max_iter=2000, class_weight="balanced")
+        )
+        model.fit(features(both), truth)
+        right = [model.predict(features(images)) == k for k, images in enumerate(test)]
+        sides = [mean_of(hits, seed=seed + k) for k, hits in enumerate(right)]
+        value = (sides[0].value + sides[1].value) / 2
+        stderr = float(np.hypot(sides[0].stderr, sides[1].stderr)) / 2
+        accuracy = Estimate(
+            value=value, stderr=stderr, low=value - 1.96 * stderr, high=value + 1.96 * stderr
+        )
+        return cls(features=features, model=model, accuracy=accuracy)
+
+    def share(self, samples: np.ndarray, *, seed: int = 0) -> Estimate:
+        """Share of ``(n, ...)`` images that are taken for the target."""
+        return mean_of(self.model.predict(self.features(samples)) == 1, seed=seed)

@@ -1,0 +1,289 @@
+"""Section 6 in closed form: what tuning everything, and encoder and decoder only, would end with.
+
+Tuning everything has an exact optimum, the score of the target images themselves. Tuning encoder
+and decoder only keeps the source's latents, and has ours.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Key
+
+from fsd_jax import _checks, _linalg
+from fsd_jax.fewshot.model import FewShotModel
+from fsd_jax.fewshot.source import PretrainedModel
+from fsd_jax.image.metrics import denoising_losses
+from fsd_jax.minimizer.closed_form import orthonormal_minimizer
+from fsd_jax.minimizer.ridge import pooled_moment
+from fsd_jax.moments import SecondMoment
+from fsd_jax.process import VP, geometric_grid
+from fsd_jax.score.empirical import DecodedScore, EmpiricalScore
+from fsd_jax.score.linear import LinearScore
+
+SOURCE_SHARES = (1e-6, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
+"""Shares of the source to choose from: the first only completes, the last is the source as is."""
+
+MEAN_SHARES = (0.0, 0.5, 1.0)
+"""Shares of the target's mean to choose from."""
+
+
+def rehearse(
+    pretrained: PretrainedModel,
+    source: SecondMoment,
+    x_target: ArrayLike,
+    *,
+    source_share: ArrayLike,
+    mean_share: ArrayLike = 1.0,
+) -> LinearScore:
+    """Encoder and decoder tuned on the target and, with a share, on the source.
+
+    The orthonormal minimiser of the pooled second moment, about a mean between the source's and the
+    target's. ``source_share=1`` is the source's subspace as it is; a share near 0 is the target's
+    principal components, completed from the source.
+
+    Args:
+        pretrained: from `pretrain`.
+        source: the source's second moment about its own mean, at least ``d`` directions of it.
+        x_target: ``(n, ...)`` target samples.
+        source_share: of the pooled moment, in ``(0, 1]``.
+        mean_share: of the target's mean, in ``[0, 1]``.
+
+    Returns:
+        The score, with the source's variances and residual variance.
+
+    Raises:
+        ValueError: bad samples or shares.
+    """
+    x, _ = _checks.samples("x_target", x_target, images=True)
+    everyone = jnp.ones(len(x), bool)
+    shares = []
+    for name, value in (("source_share", source_share), ("mean_share", mean_share)):
+        share, _ = _checks.positive(name, value, x.dtype, ndim=(0,), zero=True)
+        if share > 1:
+            raise ValueError(f"{name} must be at most 1, got {value!r}")
+        shares.append(share)
+    return _rehearsed(pretrained, source, x, everyone, *shares)
+
+
+@jax.jit
+def _rehearsed(
+    pretrained: PretrainedModel,
+    source: SecondMoment,
+    x: Float[Array, "n D"],
+    mask: Array,
+    source_share: Array,
+    mean_share: Array,
+) -> LinearScore:
+    own = _linalg.matmul(mask / jnp.sum(mask), x)
+    mean = pretrained.mean + mean_share * (own - pretrained.mean)
+    moment = SecondMoment.from_samples(x - mean, mask=mask, route="svd", throw=False)
+    pooled = pooled_moment(moment, source, source_share=source_share)
+    found = orthonormal_minimizer(pooled, latent_dim=pretrained.latent_dim, throw=False)
+    return LinearScore.from_minimizer(
+        found,
+        latent_variance=pretrained.latent_variance,
+        residual_variance=pretrained.residual_variance,
+        mean=mean,
+        process=pretrained.process,
+    )
+
+
+def choose_rehearsal(
+    pretrained: PretrainedModel,
+    source: SecondMoment,
+    x_target: ArrayLike,
+    *,
+    source_shares: Sequence[float] = SOURCE_SHARES,
+    mean_shares: Sequence[float] = MEAN_SHARES,
+) -> tuple[float, float, np.ndarray]:
+    """The shares with the least leave-one-out loss on the target samples.
+
+    Args:
+        pretrained: from `pretrain`.
+        source: as in `rehearse`.
+        x_target: ``(n, ...)`` target samples, at least two.
+        source_shares: candidates.
+        mean_shares: candidates.
+
+    Returns:
+        The source's share, the target's share of the mean, and all mean losses,
+        ``(source shares, mean shares)``.
+
+    Raises:
+        ValueError: fewer than two samples.
+    """
+    x, _ = _checks.samples("x_target", x_target, rows=2, images=True)
+    times, weights = pretrained.process.quadrature()
+    q, a = (np.asarray(v, x.dtype) for v in (source_shares, mean_shares))
+    grid = jnp.asarray(np.stack([v.ravel() for v in np.meshgrid(q, a, indexing="ij")], axis=1))
+    t, w = times.astype(x.dtype), weights.astype(x.dtype)
+    losses = np.asarray(_leave_one_out(pretrained, source, x, grid, t, w))
+    best = np.asarray(grid)[np.argmin(losses)]
+    return float(best[0]), float(best[1]), losses.reshape(len(q), len(a))
+
+
+@jax.jit
+def _leave_one_out(
+    pretrained: PretrainedModel,
+    source: SecondMoment,
+    x: Float[Array, "n D"],
+    grid: Float[Array, "m 2"],
+    times: Float[Array, " K"],
+    weights: Float[Array, " K"],
+) -> Float[Array, " m"]:
+    n, ambient = x.shape
+    # All that any refit sees lies in the span of the source's directions and the samples, so the
+    # refits are done in its coordinates; the other directions add the same to every loss.
+    y = x - pretrained.mean
+    span = _linalg.orthonormal_columns(jnp.concatenate([source.basis, y.T], axis=1))
+    inside = partial(_linalg.matmul, span.T)
+    small = replace(
+        pretrained, mean=jnp.zeros(span.shape[1], x.dtype), basis=inside(pretrained.basis)
+    )
+    moment = replace(source, basis=inside(source.basis), mean=None)
+    z = _linalg.matmul(y, span)
+
+    def one(item: tuple[Array, Array]) -> Array:
+        shares, i = item
+        score = _rehearsed(small, moment, z, jnp.arange(n) != i, shares[0], shares[1])
+        return score.losses(z[i][None], times, weights)[0]
+
+    each = (jnp.repeat(grid, n, axis=0), jnp.tile(jnp.arange(n), grid.shape[0]))
+    losses = jnp.mean(jax.lax.map(one, each).reshape(-1, n), axis=1)
+    noise = pretrained.process.noise_variance(times)
+    left = pretrained.process.signal_variance(times) * pretrained.residual_variance
+    outside = jnp.sum(weights * (left / (left + noise)) ** 2 / noise)
+    return losses + (ambient - span.shape[1]) * outside
+
+
+def with_source_latents(
+    score: LinearScore, pretrained: PretrainedModel, x_source: ArrayLike
+) -> DecodedScore:
+    """The same decoder with the source's own latents in place of a Gaussian.
+
+    The frozen ``f`` is then the exact score of the source's latents, a mixture of deltas. Signs
+    matter to such an ``f``, and principal components have none: each column is turned towards
+    the source's.
+
+    Args:
+        score: with an orthonormal decoder.
+        pretrained: the source's model.
+        x_source: ``(n_s, ...)`` source samples.
+    """
+    x, _ = _checks.samples("x_source", x_source, images=True)
+    return _with_latents(score, pretrained, x)
+
+
+@jax.jit
+def _with_latents(
+    score: LinearScore, pretrained: PretrainedModel, x: Float[Array, "n D"]
+) -> DecodedScore:
+    z = _linalg.matmul(x - pretrained.mean, pretrained.basis)
+    overlap = jnp.sum(score.basis * pretrained.basis, axis=0)
+    return DecodedScore(
+        decoder=score.basis * jnp.where(overlap < 0, -1, 1),
+        latent=EmpiricalScore.from_samples(z, process=score.process),
+        residual_variance=score.residual_variance,
+        mean=score.mean,
+        process=score.process,
+    )
+
+
+def heldout_losses(
+    key: Key[Array, ""],
+    score: Any,
+    x: ArrayLike,
+    *,
+    times: ArrayLike,
+    process: VP = VP(),
+) -> np.ndarray:
+    """Loss of each held-out sample at each time: exact for linear scores, else with drawn noise.
+
+    Args:
+        key: random key; the same one gives every score the same noise.
+        score: a score.
+        x: ``(n, ...)`` held-out samples.
+        times: ``(K,)`` times.
+        process: forward process.
+
+    Returns:
+        ``(n, K)`` losses.
+    """
+    flat, _ = _checks.samples("x", x, images=True)
+    if not isinstance(score, LinearScore):
+        return denoising_losses(key, score, np.asarray(flat), times=times, process=process)
+    t, _, _ = _checks.times_and_weights(None, times, None, flat.dtype)
+    return np.asarray(_linear_losses(score, flat, jnp.asarray(t)))
+
+
+@jax.jit
+def _linear_losses(
+    score: LinearScore, x: Float[Array, "n D"], times: Float[Array, " K"]
+) -> Float[Array, "n K"]:
+    one = jnp.ones(1, x.dtype)
+    return jax.vmap(lambda t: score.losses(x, t[None], one), out_axes=1)(times)
+
+
+def generate(
+    key: Key[Array, ""],
+    score: FewShotModel | LinearScore | EmpiricalScore | DecodedScore,
+    n: int,
+    *,
+    shape: tuple[int, ...],
+    steps: int = 100,
+    delta: float = 1e-3,
+    T: float = 10.0,
+) -> np.ndarray:
+    """Samples of the reverse process, denoised at its last time.
+
+    The same key gives every score the same noise, so pictures can be compared one by one.
+
+    Args:
+        key: random key.
+        score: a score, or an adapted model.
+        n: number of samples.
+        shape: of one sample.
+        steps: exponential-integrator steps, of lengths proportional to ``t``.
+        delta: last time.
+        T: first time.
+
+    Returns:
+        ``(n, *shape)``.
+
+    Raises:
+        ValueError: bad numbers, or a shape that is not the score's.
+    """
+    linear = score.linear if isinstance(score, FewShotModel) else score
+    ambient = linear.decoder.shape[0] if isinstance(linear, DecodedScore) else linear.mean.shape[0]
+    if int(np.prod(shape)) != ambient:
+        raise ValueError(f"shape {shape} has {int(np.prod(shape))} numbers, the score {ambient}")
+    times = geometric_grid(delta, T, steps).astype(linear.mean.dtype)
+    size = (_checks.dimension("n", n), ambient)
+    x = _reverse(key, linear, size, times)
+    return np.asarray(x).reshape(n, *shape)
+
+
+@partial(jax.jit, static_argnames=("shape",))
+def _reverse(
+    key: Key[Array, ""], score: Any, shape: tuple[int, int], times: Float[Array, " points"]
+) -> Float[Array, "n D"]:
+    """Exponential-integrator steps of the reverse SDE down the times, then one denoising."""
+    rate = score.process.integrated_rate(times)
+    start = jax.random.normal(jax.random.fold_in(key, 0), shape, times.dtype)
+
+    def step(x: Array, item: tuple[Array, Array, Array]) -> tuple[Array, None]:
+        number, t, h = item
+        noise = jax.random.normal(jax.random.fold_in(key, number), shape, times.dtype)
+        grown = x + jnp.expm1(h / 2) * (x + 2 * score(x, t))
+        return grown + jnp.sqrt(jnp.expm1(h)) * noise, None
+
+    down = times[::-1]
+    items = (jnp.arange(1, len(times)), down[:-1], -jnp.diff(rate[::-1]))
+    x, _ = jax.lax.scan(step, start, items)
+    return score.denoise(x, times[0])

@@ -1,0 +1,118 @@
+"""Section 6 in closed form: memorising when everything is tuned, novelty when little is."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import fsd_jax as fsd
+from fsd_jax.image import closed_form, metrics
+
+AMBIENT, DIM, SHAPE = 24, 4, (4, 6)
+
+
+@pytest.fixture(scope="module")
+def world():
+    rng = np.random.default_rng(0)
+
+    def draw(n):
+        basis = np.linalg.qr(rng.normal(size=(AMBIENT, DIM)))[0]
+        noise = 0.15 * rng.normal(size=(n, AMBIENT))
+        x = 0.3 * rng.normal(size=AMBIENT) + rng.normal(size=(n, DIM)) @ basis.T + noise
+        return x.astype(np.float32).reshape(n, *SHAPE)
+
+    source, target = draw(400), draw(6)
+    flat = source.reshape(len(source), -1)
+    moment = fsd.SecondMoment.from_samples(flat, rank=8, centre=True)
+    return source, target, fsd.pretrain(source, latent_dim=DIM), moment
+
+
+def _generate(score, n=200, steps=60, **kwargs):
+    return closed_form.generate(jax.random.key(5), score, n, shape=SHAPE, steps=steps, **kwargs)
+
+
+def test_everything_tuned_copies_and_encoder_and_decoder_do_not(world):
+    source, target, pretrained, _ = world
+    everything = _generate(fsd.EmpiricalScore.from_samples(target))
+    assert metrics.memorised_fraction(everything, target).value == 1
+    # Each of the six is met about equally often: chi-square with 5 degrees, .999 quantile.
+    nearest = np.sum((everything[:, None] - target) ** 2, axis=(2, 3)).argmin(axis=1)
+    counts = np.bincount(nearest, minlength=6)
+    assert np.sum((counts - 200 / 6) ** 2) / (200 / 6) < 20.5
+    tuned = fsd.finetune(pretrained, target)
+    for score in (tuned, closed_form.with_source_latents(tuned.linear, pretrained, source)):
+        new = _generate(score)
+        assert metrics.memorised_fraction(new, target).value < 0.2
+        # The new samples vary as the latents of the source do: mean square, in standard errors.
+        z = (new.reshape(200, -1) - np.asarray(tuned.linear.mean)) @ np.asarray(tuned.decoder)
+        energy = np.sum(z**2, axis=1)
+        want = float(jnp.sum(pretrained.latent_variance))
+        assert abs(energy.mean() - want) < 4 * energy.std() / 200**0.5 + 0.05 * want
+
+
+def test_samples_follow_the_exact_law_of_a_linear_score(world):
+    _, target, pretrained, _ = world
+    model = fsd.finetune(pretrained, target)
+    drawn = _generate(model, n=3000, steps=120).reshape(3000, -1)
+    along = np.asarray(model.linear.basis)
+    variance = np.var((drawn - np.asarray(model.linear.mean)) @ along, axis=0)
+    want = np.asarray(model.linear.latent_variance)
+    # Four standard errors of a variance, and the bias of 120 steps.
+    assert np.all(np.abs(variance / want - 1) < 4 * (2 / 3000) ** 0.5 + 0.05)
+
+
+def test_rehearsal_runs_from_the_target_to_the_source(world):
+    _, target, pretrained, moment = world
+    few = lambda share, mean=1.0: closed_form.rehearse(
+        pretrained, moment, target, source_share=share, mean_share=mean
+    )
+    whole = few(1.0)
+    as_is = fsd.source_as_is(pretrained, target).linear
+    projector = lambda basis: np.asarray(basis @ basis.T)
+    np.testing.assert_allclose(projector(whole.basis), projector(as_is.basis), atol=1e-4)
+    np.testing.assert_allclose(whole.mean, as_is.mean, atol=1e-6)
+    tuned = fsd.finetune(pretrained, target).linear
+    np.testing.assert_allclose(projector(few(1e-6).basis), projector(tuned.basis), atol=2e-2)
+    np.testing.assert_allclose(few(0.5, 0.0).mean, pretrained.mean, atol=1e-6)
+
+
+def test_the_choice_is_the_least_leave_one_out_loss(world):
+    _, target, pretrained, moment = world
+    grid = dict(source_shares=(0.1, 0.9), mean_shares=(0.5, 1.0))
+    q, a, losses = closed_form.choose_rehearsal(pretrained, moment, target, **grid)
+    times, weights = fsd.VP().quadrature()
+    slow = np.zeros((2, 2))
+    for i, share in enumerate(grid["source_shares"]):
+        for j, mean in enumerate(grid["mean_shares"]):
+            for k in range(len(target)):
+                rest = np.delete(target, k, axis=0)
+                score = closed_form.rehearse(
+                    pretrained, moment, rest, source_share=share, mean_share=mean
+                )
+                each = closed_form.heldout_losses(
+                    jax.random.key(0), score, target[k][None], times=times
+                )
+                slow[i, j] += (each @ np.asarray(weights)).item() / len(target)
+    np.testing.assert_allclose(losses, slow, rtol=1e-3)
+    i, j = np.unravel_index(slow.argmin(), slow.shape)
+    assert (q, a) == pytest.approx((grid["source_shares"][i], grid["mean_shares"][j]))
+
+
+def test_signs_of_the_latents_are_those_of_the_source(world):
+    source, target, pretrained, _ = world
+    score = fsd.source_as_is(pretrained, target).linear
+    turned = replace(score, basis=score.basis * jnp.array([1, -1, -1, 1]))
+    decoded = closed_form.with_source_latents(turned, pretrained, source)
+    np.testing.assert_allclose(decoded.decoder, pretrained.basis, atol=1e-6)
+
+
+def test_bad_input(world):
+    _, target, pretrained, moment = world
+    with pytest.raises(ValueError, match="shape"):
+        closed_form.generate(
+            jax.random.key(0), fsd.EmpiricalScore.from_samples(target), 3, shape=(5, 5)
+        )
+    with pytest.raises(ValueError, match="mean_share"):
+        closed_form.rehearse(pretrained, moment, target, source_share=0.5, mean_share=2.0)
