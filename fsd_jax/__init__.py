@@ -3,7 +3,7 @@
 Importing this package starts no backend and changes no configuration.
 """
 
-from fsd_jax import simulate, sweep, theory
+from fsd_jax import ledger, sampler, simulate, sweep, theory
 from fsd_jax._checks import Status, describe
 from fsd_jax._version import __version__
 from fsd_jax.fewshot.adapt import finetune, source_as_is, target_only
@@ -54,6 +54,7 @@ __all__ = [
     "gaussian_kl",
     "geometric_grid",
     "landscape",
+    "ledger",
     "load",
     "monte_carlo_loss",
     "orthonormal_minimizer",
@@ -62,6 +63,7 @@ __all__ = [
     "pretrain",
     "principal_angles",
     "rank_minimizer",
+    "sampler",
     "save",
     "score_error",
     "simulate",

@@ -85,8 +85,12 @@ class VP:
 
     def host_variances(self, t: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         """``(m_t^2, sigma_t^2)`` by NumPy in float64, whatever JAX's precision."""
-        rate = self._integral(np.asarray(t, np.float64))
+        rate = self.host_integrated_rate(t)
         return np.exp(-rate), -np.expm1(-rate)
+
+    def host_integrated_rate(self, t: ArrayLike) -> np.ndarray:
+        """``B(t)`` by NumPy in float64, whatever JAX's precision."""
+        return np.asarray(self._integral(np.asarray(t, np.float64)))
 
     def _integral(self, t: Any) -> Any:
         """The rate's integral, with the operations of `t`'s own library."""
