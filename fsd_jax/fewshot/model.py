@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Key
 
@@ -13,7 +14,6 @@ from fsd_jax.fewshot.fit import Recipe
 from fsd_jax.fewshot.report import Report
 from fsd_jax.fewshot.source import PretrainedModel
 from fsd_jax.linear_model import ThinGaussian
-from fsd_jax.process import geometric_grid
 from fsd_jax.sampler.grid import METHODS
 from fsd_jax.sampler.latent import sample_latent
 from fsd_jax.score.linear import LinearScore
@@ -142,7 +142,8 @@ class FewShotModel:
             n: number of samples.
             method: ``"exact"``, or one of `sampler.METHODS`. None is ``"exact"`` where it exists,
                 else ``"ei_sde"``.
-            steps: steps of reverse time on ``geometric_grid(1e-3, 10, steps)``, 256 by default, or
+            steps: steps of reverse time, 256 by default, on the times at which ``B(t)`` is
+                ``geometric_grid(1e-3, 10, steps)`` (for rate one that is ``t``), or
             times: an increasing grid of your own.
             denoise: end with Tweedie's estimate, so that no noise of time ``delta`` is left.
             chunk: see `sampler.sample`.
@@ -163,7 +164,8 @@ class FewShotModel:
             return draws.reshape(n, *self.shape)
         if times is None:
             steps = 256 if steps is None else _checks.dimension("steps", steps)
-            times = geometric_grid(1e-3, 10.0, steps)
+            # Even in the logarithm of B, whatever the clock of the schedule.
+            times = self.linear.process.host_time(np.geomspace(1e-3, 10.0, steps + 1))
         elif steps is not None:
             raise ValueError("give steps= or times=, not both")
         draws = sample_latent(
