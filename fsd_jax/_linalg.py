@@ -85,6 +85,13 @@ def orthonormal_columns(a: Float[Array, "D k"]) -> Float[Array, "D m"]:
     return jnp.linalg.qr(a)[0]
 
 
+def joint_span(*parts: Float[Array, "D _"]) -> Float[Array, "D m"]:
+    """An orthonormal basis whose span holds the columns of all parts: all axes if they suffice."""
+    columns = jnp.concatenate(parts, axis=1)
+    ambient, k = columns.shape
+    return jnp.eye(ambient, dtype=columns.dtype) if k >= ambient else orthonormal_columns(columns)
+
+
 def qr(a: Float[Array, "D k"]) -> tuple[Float[Array, "D k"], Float[Array, "k k"]]:
     """Thin QR factorisation."""
     return jnp.linalg.qr(a)

@@ -94,13 +94,14 @@ class VP:
 
     def host_time(self, level: ArrayLike) -> np.ndarray:
         """The ``t`` at which ``B(t) = level``, by NumPy in float64: the inverse of the integral."""
-        wanted, knots, rates = np.asarray(level, np.float64), self.knots, np.asarray(self.rates)
+        wanted, knots, rates = (np.asarray(a, float) for a in (level, self.knots, self.rates))
         reached = self.host_integrated_rate(knots)
         i = np.clip(np.searchsorted(reached, wanted, side="right") - 1, 0, len(knots) - 1)
         slopes = np.append(np.diff(rates) / np.diff(knots), 0.0)
         rest, rate = wanted - reached[i], rates[i]
         # The stable root of rate x + slope x^2/2 = rest.
-        return np.asarray(knots)[i] + 2 * rest / (rate + np.sqrt(rate**2 + 2 * slopes[i] * rest))
+        root = np.sqrt(rate**2 + 2 * slopes[i] * rest)
+        return np.asarray(knots[i] + 2 * rest / (rate + root))
 
     def _integral(self, t: Any) -> Any:
         """The rate's integral, with the operations of `t`'s own library."""

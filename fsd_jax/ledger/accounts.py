@@ -21,7 +21,7 @@ from fsd_jax.linear_model import LinearProblem, ThinGaussian
 from fsd_jax.process import VP
 from fsd_jax.sampler.grid import METHODS, Steps, steps_of
 from fsd_jax.sampler.law import continuous_law, denoised_law, has_diagonal_mixing, law_of_steps
-from fsd_jax.score.errors import bures_w2, divergence_excess, gaussian_kl, score_error
+from fsd_jax.score.errors import bures_w2, divergence_excess, gaussian_kl, score_error_to_law
 from fsd_jax.score.linear import LinearScore
 
 
@@ -109,20 +109,33 @@ class _Parts(NamedTuple):
 
     @classmethod
     def of(cls, score: LinearScore, span: Float[Array, "D j"], width: int) -> "_Parts":
-        gains = jnp.diagonal(score.mixing) ** 2
         # A dead column of the basis is a direction of the residual, whatever its gain says.
-        gains = jnp.where(jnp.sum(score.basis**2, axis=0) > 0.5, gains, 0)
-        order = jnp.argsort(-score.latent_variance, stable=True)
-        pad = width - len(gains)
+        alive = jnp.sum(score.basis**2, axis=0) > 0.5
+        return cls.sorted(
+            _linalg.matmul(span.T, score.basis), alive * jnp.diagonal(score.mixing) ** 2,
+            score.latent_variance, score.residual_variance, _linalg.matmul(span.T, score.mean),
+            width,
+        )  # fmt: skip
+
+    @classmethod
+    def sorted(
+        cls,
+        basis: Float[Array, "j k"],
+        gains: Float[Array, " k"],
+        variance: Float[Array, " k"],
+        residual: Float[Array, ""],
+        mean: Float[Array, " j"],
+        width: int,
+    ) -> "_Parts":
+        order, pad = jnp.argsort(-variance, stable=True), width - len(gains)
+        # A direction that is not modelled has the residual's variance.
+        more = jnp.full(pad, 1.0, variance.dtype) * residual
         return cls(
-            basis=jnp.pad(_linalg.matmul(span.T, score.basis)[:, order], ((0, 0), (0, pad))),
+            basis=jnp.pad(basis[:, order], ((0, 0), (0, pad))),
             gains=jnp.pad(gains[order], (0, pad)),
-            # A direction that is not modelled has the residual's variance.
-            variance=jnp.concatenate(
-                [score.latent_variance[order], jnp.full(pad, 1.0) * score.residual_variance]
-            ),
-            residual=score.residual_variance,
-            mean=_linalg.matmul(score.mean, span),
+            variance=jnp.concatenate([variance[order], more]),
+            residual=residual,
+            mean=mean,
         )
 
 
@@ -138,32 +151,36 @@ def _account(
     denoise: bool,
 ) -> Ledger:
     truth = problem.target_law
-    exact = LinearScore(
-        basis=truth.basis, mixing=jnp.eye(truth.basis.shape[1], dtype=truth.basis.dtype),
-        latent_variance=truth.variance, residual_variance=truth.residual_variance,
-        mean=truth.mean, process=score.process,
-    )  # fmt: skip
-    every = [score, exact] + ([] if refit is None else [refit])
-    columns = [a for s in every for a in (s.basis, s.mean[:, None])]
-    span = _linalg.orthonormal_columns(jnp.concatenate(columns, axis=1))
-    width = max(s.basis.shape[1] for s in every)
-    ours, right, *again = (_Parts.of(s, span, width) for s in every)
+    models = [score] if refit is None else [score, refit]
+    columns = [a for s in models for a in (s.basis, s.mean[:, None])]
+    # The true subspace comes first, so that in these coordinates it is the first axes and the
+    # truth is diagonal: no law or distance below needs a basis of its own.
+    span = _linalg.orthonormal_columns(
+        jnp.concatenate([truth.basis, truth.mean[:, None], *columns], axis=1)
+    )
+    axes, true_dim = jnp.eye(span.shape[1], dtype=span.dtype), truth.basis.shape[1]
+    rest = jnp.full(span.shape[1] - true_dim, 1.0, span.dtype) * truth.residual_variance
     here = _World(
-        problem=dataclasses.replace(
-            problem,
-            A_s=_linalg.matmul(span.T, problem.A_s),
-            A_ta=_linalg.matmul(span.T, problem.A_ta),
-            mean_s=_linalg.matmul(span.T, problem.mean_s),
-            mean_ta=_linalg.matmul(span.T, problem.mean_ta),
+        truth=ThinGaussian(
+            mean=_linalg.matmul(span.T, truth.mean),
+            basis=axes,
+            variance=jnp.concatenate([truth.variance, rest]),
+            residual_variance=truth.residual_variance,
         ),
         beyond=span.shape[0] - span.shape[1],
         steps=steps,
         nodes=nodes,
     )
+    width = max(true_dim, *(s.basis.shape[1] for s in models))
+    ours, *again = (_Parts.of(s, span, width) for s in models)
+    right = _Parts.sorted(
+        axes[:, :true_dim], jnp.ones_like(truth.variance), truth.variance,
+        truth.residual_variance, here.truth.mean, width,
+    )  # fmt: skip
 
     def measure(wrong: Bool[Array, " 8"]) -> Float[Array, " 3"]:
         pick = _Pick(wrong)
-        mixed = pick.score(ours, again[0] if again else ours, right, score.process)
+        mixed = pick.score(ours, again[-1] if again else ours, right, score.process)
         return here.measure(mixed, pick, method=method, denoise=denoise)
 
     values = jax.lax.map(measure, jnp.asarray(_masks()))
@@ -212,7 +229,7 @@ class _World(NamedTuple):
     Off the span every law and every score is isotropic, so those directions add one number each.
     """
 
-    problem: LinearProblem
+    truth: ThinGaussian
     beyond: int
     steps: Steps
     nodes: tuple[Array, Array]
@@ -220,9 +237,9 @@ class _World(NamedTuple):
     def measure(
         self, score: LinearScore, pick: _Pick, *, method: str, denoise: bool
     ) -> Float[Array, " 3"]:
-        clean = self.problem.target_law
         delta, T = self.steps.stop[-1], self.steps.start[0]
-        truth, late = clean.diffuse(delta, score.process), clean.diffuse(T, score.process)
+        truth = self.truth.diffuse(delta, score.process)
+        late = self.truth.diffuse(T, score.process)
         start = dataclasses.replace(
             late,
             mean=pick("finite_time", jnp.zeros_like(late.mean), late.mean),
@@ -236,16 +253,18 @@ class _World(NamedTuple):
             continuous_law(score, delta=delta, T=T, kind=kind, initial=start),
         )
         shown = denoised_law(score, law, delta) if denoise else law
-        w2 = pick("early_stopping", self._w2(clean, shown), self._w2(truth, law))
+        w2 = pick("early_stopping", self._w2(self.truth, shown), self._w2(truth, law))
         return jnp.stack([self._score_error(score), self._kl(truth, law), w2])
 
     def _score_error(self, score: LinearScore) -> Float[Array, ""]:
         times, weights = self.nodes
-        q = jax.vmap(lambda t: score.core(t)[1])(times)
-        r = jax.vmap(lambda t: self.problem.target_law.diffuse(t, score.process))(times)
-        outside = jnp.sum(weights * (q + 1 / r.residual_variance) ** 2 * r.residual_variance)
-        inside = score_error(score, self.problem, times=times, weights=weights)
-        return inside + self.beyond * outside
+
+        def outside(t: Array) -> Array:
+            r = self.truth.diffuse(t, score.process).residual_variance
+            return (score.core(t)[1] + 1 / r) ** 2 * r
+
+        inside = score_error_to_law(score, self.truth, times, weights)
+        return inside + self.beyond * jnp.sum(weights * jax.vmap(outside)(times))
 
     def _kl(self, truth: ThinGaussian, law: ThinGaussian) -> Float[Array, ""]:
         ratio = truth.residual_variance / law.residual_variance

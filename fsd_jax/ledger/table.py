@@ -123,7 +123,7 @@ class Ledger:
             array = np.asarray(values, np.float64)[..., m, :]
             return array.reshape(-1, array.shape[-1]).mean(axis=0)
 
-        total = float(mean(self.total[..., None]))
+        total = float(mean(self.total[..., None])[0])
         saved = mean(self.saved)
         once = saved * np.array([0.5, 0.5, 0.0, 0.5, 1.0])
         order, steps = 2 if self.method == "heun_ode" else 1, list(EFFORTS).index("steps")
@@ -142,8 +142,8 @@ class Ledger:
         missing = float(np.max(np.asarray(self.missing)))
         if missing > 0:
             lines.append(
-                f"The decoder leaves out {missing:.0f} directions; below as many target samples as "
-                "directions its cost falls by one direction a sample, not like 1/n."
+                f"The decoder leaves out {missing:.0f} of the directions; while target samples are "
+                "fewer than directions, its cost falls by one direction a sample, not like 1/n."
             )
         best = int(np.argmax(once))
         if once[best] <= 0.01 * total:

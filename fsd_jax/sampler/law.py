@@ -147,7 +147,7 @@ class _Frame(NamedTuple):
         columns = [score.basis, score.mean[:, None]]
         if initial is not None:
             columns += [initial.basis, initial.mean[:, None]]
-        span = _linalg.orthonormal_columns(jnp.concatenate(columns, axis=1))
+        span = _linalg.joint_span(*columns)
         inside = _lift(span, score.basis)
         return cls(span=span, inside=inside, mean=_lift(span, score.mean), score=score)
 
