@@ -133,9 +133,10 @@ class FewShotModel:
         """``n`` new samples, ``(n, *shape)``.
 
         An orthonormal model is the score of a Gaussian law, which is drawn from as it is. Any model
-        can be sampled by reverse time, a rank-constrained one only so. Its score ``1 - g p`` does
-        not vanish with the noise: along a gain p the variance of the result behaves like
-        ``delta^(1 - p)``, so the time at which one stops is part of such a model.
+        can be sampled by reverse time, a rank-constrained one only so. Along a gain p that is not
+        one its denoiser does not tend to the identity with the noise, and the variance of the
+        result goes like ``delta^(1 - p)`` (ODE) or ``delta^(2 - 2p)`` (SDE): where one stops is
+        part of such a model.
 
         Args:
             key: random key.

@@ -86,8 +86,8 @@ def continuous_law(
         phi = (v_delta/v_T)^(p/2) (s2_delta/s2_T)^((1-p)/2)           (ODE)
 
     the SDE adds noise of variance ``int phi(delta, t)^2 dB(t)``, and the mean is
-    ``m_delta mean + phi (mean at T - m_T mean)``. For ``p != 1`` the variance tends to 0 or
-    infinity with ``delta``: such a score is no Gaussian's.
+    ``m_delta mean + phi (mean at T - m_T mean)``. For ``p != 1`` the score is no Gaussian's, and
+    the variance goes like ``delta^(1 - p)`` (ODE) or ``delta^(2 - 2p)`` (SDE, ``p > 1/2``).
 
     Implements: R16 (continuous limit).
 

@@ -3,11 +3,13 @@
 import inspect
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Key
 
@@ -203,9 +205,25 @@ def _process(score: Score, process: VP | None) -> VP:
     return own
 
 
+@dataclass(frozen=True)
+class _Code:
+    """What of a score is not an array: hashable, so that `jit` compiles once for it."""
+
+    tree: Any
+    fixed: tuple[Any, ...]
+
+    def __call__(self, arrays: list[Array], x: Array, t: Array) -> Array:
+        given = iter(arrays)
+        leaves = [next(given) if leaf is None else leaf for leaf in self.fixed]
+        function, *owner = jax.tree.unflatten(self.tree, leaves)
+        return function(*owner, x, t)
+
+
 def _as_pytree(score: Score) -> Score:
-    """The score with its arrays as leaves, so that `jit` traces them and hashes only the code."""
-    if inspect.ismethod(score):
-        return jax.tree_util.Partial(score.__func__, score.__self__)
-    leaves = jax.tree.leaves(score)
-    return jax.tree_util.Partial(score) if leaves and leaves[0] is score else score
+    """The score with its arrays, a method's owner included, as what `jit` traces."""
+    parts = (score.__func__, score.__self__) if inspect.ismethod(score) else (score,)
+    leaves, tree = jax.tree.flatten(parts)
+    is_array = [isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves]
+    arrays = [leaf for leaf, yes in zip(leaves, is_array, strict=True) if yes]
+    fixed = tuple(None if yes else leaf for leaf, yes in zip(leaves, is_array, strict=True))
+    return jax.tree_util.Partial(_Code(tree, fixed), arrays)

@@ -191,6 +191,20 @@ def test_the_sde_forgets_its_start_and_the_ode_does_not():
         np.testing.assert_allclose(slope, exponent, atol=0.06)
 
 
+@pytest.mark.parametrize(("kind", "times"), [("sde", 2), ("ode", 1)])
+@pytest.mark.usefixtures("x64")
+def test_along_a_gain_that_is_not_one_the_variance_depends_on_delta(kind, times):
+    _, score = _exact(0.0)
+    deltas, gains = np.array([1e-6, 1e-5]), np.array([1.2, 0.9])
+    score = fsd.LinearScore(**(vars(score) | {
+        "mixing": jnp.diag(jnp.sqrt(gains)), "latent_variance": jnp.ones(2),
+    }))  # fmt: skip
+    laws = [sampler.continuous_law(score, delta=delta, T=10.0, kind=kind) for delta in deltas]
+    along = [np.diag(score.basis.T @ reference.thin_covariance(law) @ score.basis) for law in laws]
+    slopes = np.log(along[1] / along[0]) / np.log(10)
+    np.testing.assert_allclose(slopes, times * (1 - gains), atol=0.02)
+
+
 # --- rates ---------------------------------------------------------------------------------------
 
 SIZES = np.array([64, 128, 256])
