@@ -10,7 +10,8 @@ from jaxtyping import Array, Float, Key
 
 from fsd_jax import _checks, _linalg
 from fsd_jax.process import VP
-from fsd_jax.sampler.law import generated_law
+from fsd_jax.sampler.grid import Steps, steps_of
+from fsd_jax.sampler.law import transition_of
 from fsd_jax.sampler.reverse import Score, normals, sample
 from fsd_jax.score.linear import LinearScore
 
@@ -64,11 +65,10 @@ def sample_latent(
     tau2, _ = _checks.positive(
         "residual_variance", residual_variance, U.dtype, ndim=(0,), zero=True
     )
-    # One direction outside: no basis vector, and a mean of one.
-    nothing = jnp.zeros((1, 1), U.dtype)
+    # A score without a basis: all directions are outside.
     outside = LinearScore(
-        basis=nothing, mixing=nothing, latent_variance=jnp.ones(1, U.dtype),
-        residual_variance=jnp.asarray(tau2), mean=jnp.ones(1, U.dtype),
+        basis=U[:, :0], mixing=U[:0, :0], latent_variance=U[0, :0],
+        residual_variance=jnp.asarray(tau2), mean=U[:, 0],
         process=process or (own if isinstance(own, VP) else VP()),
     )  # fmt: skip
     centre = jnp.zeros(U.shape[0], U.dtype) if mean is None else jnp.asarray(mean, U.dtype)
@@ -79,8 +79,18 @@ def sample_latent(
         inner, latent_score, times=times, n=n, shape=U.shape[1], method=method, process=process,
         denoise=denoise, chunk=chunk, progress=progress,
     )  # fmt: skip
-    one = generated_law(outside, times=times, method=method, denoise=denoise)
-    return _join(outer, z, U, one.mean[0] * centre, one.variance[0])
+    steps = steps_of(times, U.dtype, outside.process)
+    share, variance = _outside(outside, steps, method=method, denoise=bool(denoise))
+    return _join(outer, z, U, share * centre, variance)
+
+
+@partial(jax.jit, static_argnames=("method", "denoise"))
+def _outside(
+    score: LinearScore, steps: Steps, *, method: str, denoise: bool
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Mean, in units of the model's, and variance of a direction outside the basis."""
+    way = transition_of(score, steps, method=method, denoise=denoise)
+    return way.shift[-1], way.matrix[-1, -1] ** 2 + way.noise[-1, -1]
 
 
 @jax.jit

@@ -1,8 +1,8 @@
 """The exact law of what a sampler generates with a linear score: R16, and its continuous limit.
 
-Every step is affine, so the law stays Gaussian. It is followed in an orthonormal span of the
-score's basis and of the means; one more coordinate, orthogonal to all of them, stands for each of
-the directions outside, where the score is a multiple of the identity.
+Every step is affine, so the law stays Gaussian. All steps are composed to one map in coordinates of
+the score's basis, with one more coordinate for the directions outside, where the score is a
+multiple of the identity; only then does the initial law enter.
 """
 
 from functools import partial
@@ -124,93 +124,130 @@ def continuous_law(
 @jax.jit
 def denoised_law(score: LinearScore, law: ThinGaussian, t: ArrayLike) -> ThinGaussian:
     """The law of Tweedie's estimates of the clean samples behind draws from `law` at time `t`."""
-    frame = _Frame.of(score, law)
     t = jnp.asarray(t, score.basis.dtype)
-    return frame.thin(frame.push(frame.start(law), tweedie(t, score.process), t))
+    return _arrive(score, _then(_nothing(score), score, tweedie(t, score.process), t), law)
 
 
-class _State(NamedTuple):
-    mean: Float[Array, " j"]
-    covariance: Float[Array, "j j"]
+class Transition(NamedTuple):
+    """A sampler as one affine map: ``Y = matrix Y_T + shift + N(0, noise)``.
+
+    In coordinates of the score's basis and one more, which stands for every direction outside: the
+    score is a multiple of the identity there. In it `shift` is in units of the score's mean.
+    """
+
+    matrix: Float[Array, "k1 k1"]
+    shift: Float[Array, " k1"]
+    noise: Float[Array, "k1 k1"]
 
 
-class _Frame(NamedTuple):
-    """Coordinates in which a linear score acts; the last one stands for all directions outside."""
-
-    span: Float[Array, "D i"]
-    inside: Float[Array, "j k"]
-    mean: Float[Array, " j"]
-    score: LinearScore
-
-    @classmethod
-    def of(cls, score: LinearScore, initial: ThinGaussian | None) -> "_Frame":
-        columns = [score.basis, score.mean[:, None]]
-        if initial is not None:
-            columns += [initial.basis, initial.mean[:, None]]
-        span = _linalg.joint_span(*columns)
-        inside = _lift(span, score.basis)
-        return cls(span=span, inside=inside, mean=_lift(span, score.mean), score=score)
-
-    def start(self, initial: ThinGaussian | None) -> _State:
-        eye = jnp.eye(self.mean.shape[0], dtype=self.mean.dtype)
-        if initial is None:
-            return _State(jnp.zeros_like(self.mean), eye)
-        basis = _lift(self.span, initial.basis)
-        excess = initial.variance - initial.residual_variance
-        covariance = _linalg.matmul(basis * excess, basis.T) + initial.residual_variance * eye
-        return _State(_lift(self.span, initial.mean), covariance)
-
-    def matrix(self, t: Float[Array, ""]) -> Float[Array, "j j"]:
-        """``S_t`` of ``s(y, t) = S_t (y - m_t mean)``."""
-        core, q = self.score.core(t)
-        within = _linalg.matmul(_linalg.matmul(self.inside, core), self.inside.T)
-        return within + q * jnp.eye(self.mean.shape[0], dtype=self.mean.dtype)
-
-    def push(self, state: _State, step: Coefficients, t: Float[Array, ""]) -> _State:
-        """The law after ``Y' = keep Y + push s(Y, t) + sqrt(noise) xi``."""
-        S, eye = self.matrix(t), jnp.eye(self.mean.shape[0], dtype=self.mean.dtype)
-        pull = step.push * self.score.process.signal(t) * _linalg.matmul(S, self.mean)
-        return _affine(state, step.keep * eye + step.push * S, -pull, step.noise * eye)
-
-    def heun(
-        self, state: _State, t: Float[Array, ""], s: Float[Array, ""], h: Float[Array, ""]
-    ) -> _State:
-        """The law after Heun's step, whose drift at either end is ``A y - c``."""
-        eye, process = jnp.eye(self.mean.shape[0], dtype=self.mean.dtype), self.score.process
-        S_t, S_s = self.matrix(t), self.matrix(s)
-        A_t, A_s = (eye + S_t) / 2, (eye + S_s) / 2
-        c_t = process.signal(t) * _linalg.matmul(S_t, self.mean) / 2
-        c_s = process.signal(s) * _linalg.matmul(S_s, self.mean) / 2
-        M = eye + h / 2 * (A_t + _linalg.matmul(A_s, eye + h * A_t))
-        shift = h / 2 * (c_t + c_s + h * _linalg.matmul(A_s, c_t))
-        return _affine(state, M, -shift, jnp.zeros_like(eye))
-
-    def diagonal(self, along: Float[Array, " k"], outside: Float[Array, ""]) -> Float[Array, "j j"]:
-        """The matrix with these values along the basis and that one elsewhere."""
-        within = _linalg.matmul(self.inside * (along - outside), self.inside.T)
-        return within + outside * jnp.eye(self.mean.shape[0], dtype=self.mean.dtype)
-
-    def thin(self, state: _State) -> ThinGaussian:
-        values, vectors = _linalg.eigh_descending(state.covariance[:-1, :-1])
-        return ThinGaussian(
-            mean=_linalg.matmul(self.span, state.mean[:-1]),
-            basis=_linalg.matmul(self.span, vectors),
-            variance=jnp.clip(values, 0),
-            residual_variance=state.covariance[-1, -1],
-        )
+def _nothing(score: LinearScore) -> Transition:
+    eye = _eye(score)
+    return Transition(eye, jnp.zeros_like(eye[0]), jnp.zeros_like(eye))
 
 
-def _lift(span: Float[Array, "D i"], a: Float[Array, "D *c"]) -> Float[Array, "j *c"]:
-    """Coordinates in the span, and a zero for the directions outside."""
-    inside = _linalg.matmul(span.T, a)
-    return jnp.concatenate([inside, jnp.zeros_like(inside[:1])])
+def _eye(score: LinearScore) -> Float[Array, "k1 k1"]:
+    return jnp.eye(score.basis.shape[1] + 1, dtype=score.basis.dtype)
+
+
+def _centre(score: LinearScore) -> Float[Array, " k1"]:
+    return jnp.append(_linalg.matmul(score.basis.T, score.mean), 1.0)
+
+
+def _matrix(score: LinearScore, t: Float[Array, ""]) -> Float[Array, "k1 k1"]:
+    """``S_t`` of ``s(y, t) = S_t (y - m_t mean)``."""
+    core, q = score.core(t)
+    return jnp.pad(core, (0, 1)) + q * _eye(score)
+
+
+def _then(
+    before: Transition, score: LinearScore, step: Coefficients, t: Float[Array, ""]
+) -> Transition:
+    """Followed by ``Y' = keep Y + push s(Y, t) + sqrt(noise) xi``."""
+    S, eye = _matrix(score, t), _eye(score)
+    pull = step.push * score.process.signal(t) * _linalg.matmul(S, _centre(score))
+    return _affine(before, step.keep * eye + step.push * S, -pull, step.noise * eye)
+
+
+def _then_heun(
+    before: Transition,
+    score: LinearScore,
+    t: Float[Array, ""],
+    s: Float[Array, ""],
+    h: Float[Array, ""],
+) -> Transition:
+    """Followed by Heun's step, whose drift at either end is ``A y - c``."""
+    eye, centre = _eye(score), _centre(score)
+    S_t, S_s = _matrix(score, t), _matrix(score, s)
+    A_t, A_s = (eye + S_t) / 2, (eye + S_s) / 2
+    c_t = score.process.signal(t) * _linalg.matmul(S_t, centre) / 2
+    c_s = score.process.signal(s) * _linalg.matmul(S_s, centre) / 2
+    M = eye + h / 2 * (A_t + _linalg.matmul(A_s, eye + h * A_t))
+    shift = h / 2 * (c_t + c_s + h * _linalg.matmul(A_s, c_t))
+    return _affine(before, M, -shift, jnp.zeros_like(eye))
 
 
 def _affine(
-    state: _State, M: Float[Array, "j j"], shift: Float[Array, " j"], noise: Float[Array, "j j"]
-) -> _State:
-    moved = _linalg.matmul(_linalg.matmul(M, state.covariance), M.T)
-    return _State(_linalg.matmul(M, state.mean) + shift, moved + noise)
+    before: Transition,
+    M: Float[Array, "k1 k1"],
+    shift: Float[Array, " k1"],
+    noise: Float[Array, "k1 k1"],
+) -> Transition:
+    return Transition(
+        _linalg.matmul(M, before.matrix),
+        _linalg.matmul(M, before.shift) + shift,
+        _linalg.matmul(_linalg.matmul(M, before.noise), M.T) + noise,
+    )
+
+
+def transition_of(score: LinearScore, steps: Steps, *, method: str, denoise: bool) -> Transition:
+    """All steps of a sampler as one map; it does not depend on where the sampler starts."""
+
+    def advance(before: Transition, row: Steps) -> tuple[Transition, None]:
+        t, s, h = row
+        if method == "heun_ode":
+            return _then_heun(before, score, t, s, h), None
+        return _then(before, score, coefficients(method, h), t), None
+
+    found, _ = jax.lax.scan(advance, _nothing(score), steps)
+    delta = steps.stop[-1]
+    return _then(found, score, tweedie(delta, score.process), delta) if denoise else found
+
+
+def _arrive(score: LinearScore, way: Transition, initial: ThinGaussian | None) -> ThinGaussian:
+    """The law at the end of the way, in a span of the basis and of the means."""
+    parts = [score.basis, score.mean[:, None]]
+    if initial is not None:
+        parts += [initial.basis, initial.mean[:, None]]
+    span = _linalg.joint_span(*parts)
+
+    def lift(a: Array) -> Array:
+        # Again one coordinate more, for the directions outside the span.
+        inside = _linalg.matmul(span.T, a)
+        return jnp.concatenate([inside, jnp.zeros_like(inside[:1])])
+
+    basis, mean = lift(score.basis), lift(score.mean)
+    eye = jnp.eye(span.shape[1] + 1, dtype=span.dtype)
+
+    def spread(a: Float[Array, "k1 k1"]) -> Float[Array, "j1 j1"]:
+        inner = a[:-1, :-1] - a[-1, -1] * jnp.eye(a.shape[0] - 1, dtype=a.dtype)
+        return _linalg.matmul(_linalg.matmul(basis, inner), basis.T) + a[-1, -1] * eye
+
+    phi, noise = spread(way.matrix), spread(way.noise)
+    outside = mean - _linalg.matmul(basis, _linalg.matmul(basis.T, mean))
+    shift = _linalg.matmul(basis, way.shift[:-1]) + way.shift[-1] * outside
+    covariance = eye
+    if initial is not None:
+        shift = shift + _linalg.matmul(phi, lift(initial.mean))
+        start, excess = lift(initial.basis), initial.variance - initial.residual_variance
+        covariance = _linalg.matmul(start * excess, start.T) + initial.residual_variance * eye
+    covariance = _linalg.matmul(_linalg.matmul(phi, covariance), phi.T) + noise
+    values, vectors = _linalg.eigh_descending(covariance[:-1, :-1])
+    return ThinGaussian(
+        mean=_linalg.matmul(span, shift[:-1]),
+        basis=_linalg.matmul(span, vectors),
+        variance=jnp.clip(values, 0),
+        residual_variance=covariance[-1, -1],
+    )
 
 
 @partial(jax.jit, static_argnames=("method", "denoise"))
@@ -218,19 +255,7 @@ def law_of_steps(
     score: LinearScore, steps: Steps, initial: ThinGaussian | None, *, method: str, denoise: bool
 ) -> ThinGaussian:
     """`generated_law` on steps that have passed their checks."""
-    frame = _Frame.of(score, initial)
-
-    def advance(state: _State, row: Steps) -> tuple[_State, None]:
-        t, s, h = row
-        if method == "heun_ode":
-            return frame.heun(state, t, s, h), None
-        return frame.push(state, coefficients(method, h), t), None
-
-    state, _ = jax.lax.scan(advance, frame.start(initial), steps)
-    if denoise:
-        delta = steps.stop[-1]
-        state = frame.push(state, tweedie(delta, score.process), delta)
-    return frame.thin(state)
+    return _arrive(score, transition_of(score, steps, method=method, denoise=denoise), initial)
 
 
 @partial(jax.jit, static_argnames=("kind", "denoise"))
@@ -243,36 +268,31 @@ def _continuous(
     kind: str,
     denoise: bool,
 ) -> ThinGaussian:
-    process, frame = score.process, _Frame.of(score, initial)
-    low, high = process.integrated_rate(jnp.asarray(delta)), process.integrated_rate(jnp.asarray(T))
+    process, delta, T = score.process, jnp.asarray(delta), jnp.asarray(T)
+    low, high = process.integrated_rate(delta), process.integrated_rate(T)
     x, w = np.polynomial.legendre.leggauss(NODES)
     span = jnp.log(high / low) / 2
     nodes = low * jnp.exp(span * (jnp.asarray(x, low.dtype) + 1))
     # dB = B d log B.
     weights = span * jnp.asarray(w, low.dtype) * nodes
-    gains = jnp.diagonal(score.mixing) ** 2
+    # The directions outside behave like one more with gain one.
+    gains = jnp.append(jnp.diagonal(score.mixing) ** 2, 1.0)
+    variances = jnp.append(score.latent_variance, score.residual_variance)
     bad = jnp.any(score.mixing != jnp.diag(jnp.diagonal(score.mixing))) | ~(low < high)
     gains = jnp.where(bad, jnp.nan, gains)
-
-    def both(p: Array, variance: Array) -> tuple[Array, Array]:
-        def factor(level: Array) -> Array:
-            return _transition(p, variance, low, level, kind)
-
-        noise = jnp.sum(weights * jax.vmap(factor)(nodes) ** 2) if kind == "sde" else 0 * low
-        return factor(high), noise
-
-    along, noise = jax.vmap(both)(gains, score.latent_variance)
-    outside, noise_outside = both(jnp.ones_like(low), score.residual_variance)
-    phi = frame.diagonal(along, outside)
-    m_delta, m_T = process.signal(delta), process.signal(T)
-    shift = m_delta * frame.mean - m_T * _linalg.matmul(phi, frame.mean)
-    state = _affine(frame.start(initial), phi, shift, frame.diagonal(noise, noise_outside))
+    along = _factor(gains, variances, low, high, kind)
+    noise = jnp.zeros_like(along)
+    if kind == "sde":
+        squares = _factor(gains, variances, low, nodes[:, None], kind) ** 2
+        noise = jnp.sum(weights[:, None] * squares, axis=0)
+    shift = (process.signal(delta) - process.signal(T) * along) * _centre(score)
+    way = Transition(jnp.diag(along), shift, jnp.diag(noise))
     if denoise:
-        state = frame.push(state, tweedie(jnp.asarray(delta), process), jnp.asarray(delta))
-    return frame.thin(state)
+        way = _then(way, score, tweedie(delta, process), delta)
+    return _arrive(score, way, initial)
 
 
-def _transition(p: Array, variance: Array, low: Array, level: Array, kind: str) -> Array:
+def _factor(p: Array, variance: Array, low: Array, level: Array, kind: str) -> Array:
     """What a value at ``B = level`` is multiplied by until ``B = low``."""
 
     def total(b: Array) -> Array:
