@@ -51,13 +51,10 @@ def _fits(key, problem):
 def _world():
     """Four models in one batch, the last one perfect, and their ledgers; call it in x64 mode."""
     problem = _problem()
-    fits = jax.jit(jax.vmap(lambda key: _fits(key, problem)))(
-        jax.random.split(jax.random.key(1), 3)
-    )
-    models, refits = jax.tree.map(
-        lambda batch, perfect: jnp.concatenate([batch, perfect[None]]),
-        fits, (_true(problem), _true(problem)),
-    )  # fmt: skip
+    one = jax.jit(lambda key: _fits(key, problem))
+    pairs = [one(key) for key in jax.random.split(jax.random.key(1), 3)]
+    pairs.append((_true(problem), _true(problem)))
+    models, refits = jax.tree.map(lambda *members: jnp.stack(members), *pairs)
     found = jax.vmap(lambda score, refit: ledger.account(score, problem, times=TIMES, refit=refit))(
         models, refits
     )

@@ -247,14 +247,19 @@ class _World(NamedTuple):
             residual_variance=pick("finite_time", 1.0, late.residual_variance),
         )
         kind = method.rpartition("_")[2]
-        law = pick(
-            "discretisation",
-            law_of_steps(score, self.steps, start, method=method, denoise=False),
-            continuous_law(score, delta=delta, T=T, kind=kind, initial=start),
+        # Each decomposition below waits for the one before: see _linalg.after.
+        stepped = law_of_steps(score, self.steps, start, method=method, denoise=False)
+        limit = continuous_law(
+            score, delta=delta, T=T, kind=kind, initial=_after(start, stepped.variance)
         )
-        shown = denoised_law(score, law, delta) if denoise else law
-        w2 = pick("early_stopping", self._w2(self.truth, shown), self._w2(truth, law))
-        return jnp.stack([self._score_error(score), self._kl(truth, law), w2])
+        law = pick("discretisation", stepped, limit)
+        kl = self._kl(truth, law)
+        at_delta = self._w2(truth, _after(law, kl))
+        if denoise:
+            law = denoised_law(score, _after(law, at_delta), delta)
+        clean = self._w2(self.truth, _after(law, at_delta))
+        w2 = pick("early_stopping", clean, at_delta)
+        return jnp.stack([self._score_error(score), kl, w2])
 
     def _score_error(self, score: LinearScore) -> Float[Array, ""]:
         times, weights = self.nodes
@@ -273,6 +278,10 @@ class _World(NamedTuple):
     def _w2(self, truth: ThinGaussian, law: ThinGaussian) -> Float[Array, ""]:
         gap = jnp.sqrt(truth.residual_variance) - jnp.sqrt(law.residual_variance)
         return bures_w2(truth, law) + self.beyond * gap**2
+
+
+def _after(law: ThinGaussian, done: Array) -> ThinGaussian:
+    return dataclasses.replace(law, variance=_linalg.after(law.variance, done))
 
 
 def _masks() -> np.ndarray:

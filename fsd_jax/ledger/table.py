@@ -19,6 +19,7 @@ INGREDIENTS = (
 )  # fmt: skip
 
 EFFORTS = {
+    "fitting over all times": ("fit_time",),
     "target samples": ("decoder", "fit_time", "mean"),
     "source samples": ("latent_variance", "residual_variance"),
     "steps": ("discretisation",),
@@ -40,7 +41,7 @@ class Ledger:
         total: ``(3,)`` the metrics of the model as it is.
         alone: ``(3, 8)`` the metrics when everything is exact but this ingredient.
         removed: ``(3, 8)`` how much the metrics fall when only this ingredient is made exact.
-        saved: ``(3, 5)`` how much they fall when all that an effort (`EFFORTS`) buys is exact.
+        saved: ``(3, 6)`` how much they fall when all that an effort (`EFFORTS`) buys is exact.
         missing: number of directions that the decoder leaves out.
         method: the sampler.
         refitted: whether the row ``fit_time`` was asked for.
@@ -49,7 +50,7 @@ class Ledger:
     total: Float[Array, "*batch 3"]
     alone: Float[Array, "*batch 3 8"]
     removed: Float[Array, "*batch 3 8"]
-    saved: Float[Array, "*batch 3 5"]
+    saved: Float[Array, "*batch 3 6"]
     missing: Int[Array, "*batch"]
     method: str = field(metadata={"static": True})
     refitted: bool = field(metadata={"static": True})
@@ -108,8 +109,9 @@ class Ledger:
         """Where the next unit of effort should go, in words.
 
         What twice as much saves is judged from `saved`: half of it for samples (errors fall like
-        ``1/n``, R4) and for ``delta``, all of it for ``T``. A method of order q has an error vector
-        like ``h^q``: of what it costs alone ``1 - 4^-q`` goes, of its interaction ``1 - 2^-q``.
+        ``1/n``, R4) and for ``delta``, all of it for ``T`` and for another fit. A method of order q
+        has an error vector like ``h^q``: of what it costs alone ``1 - 4^-q`` goes, of its
+        interaction ``1 - 2^-q``.
 
         Args:
             metric: one of `METRICS`.
@@ -125,12 +127,14 @@ class Ledger:
 
         total = float(mean(self.total[..., None])[0])
         saved = mean(self.saved)
-        once = saved * np.array([0.5, 0.5, 0.0, 0.5, 1.0])
+        once = saved * np.array([1.0, 0.5, 0.5, 0.0, 0.5, 1.0])
         order, steps = 2 if self.method == "heun_ode" else 1, list(EFFORTS).index("steps")
         alone = mean(self.alone)[INGREDIENTS.index("discretisation")]
         once[steps] = alone * (1 - 4.0**-order) + (saved[steps] - alone) * (1 - 2.0**-order)
         lines = [f"{metric} is {total:.3g}."]
         for name, whole, half in zip(EFFORTS, saved, once, strict=True):
+            if name.startswith("fitting") and not self.refitted:
+                continue
             title = name[0].upper() + name[1:]
             if whole <= 1e-3 * total:
                 lines.append(f"{title}: no gain worth having ({whole:.2g}).")

@@ -165,7 +165,8 @@ def bures_w2(p: ThinGaussian, q: ThinGaussian) -> Float[Array, ""]:
     span = _linalg.joint_span(p.basis, q.basis)
     P, Q = _restrict(p, span), _restrict(q, span)
     rest = p.mean.shape[0] - span.shape[1]
-    roots = _linalg.matmul(_linalg.sqrtm_psd(P), _linalg.sqrtm_psd(Q))
+    root = _linalg.sqrtm_psd(P)
+    roots = _linalg.matmul(root, _linalg.sqrtm_psd(_linalg.after(Q, root)))
     inside = jnp.trace(P) + jnp.trace(Q) - 2 * jnp.sum(_linalg.singular_values(roots))
     outer = (jnp.sqrt(p.residual_variance) - jnp.sqrt(q.residual_variance)) ** 2
     return jnp.sum((p.mean - q.mean) ** 2) + jnp.clip(inside, 0) + rest * outer
