@@ -3,7 +3,7 @@
 Importing this package starts no backend and changes no configuration.
 """
 
-from fsd_jax import latent_net, simulate, sweep, theory
+from fsd_jax import latent_net, ledger, sampler, simulate, sweep, theory
 from fsd_jax._checks import Status, describe
 from fsd_jax._version import __version__
 from fsd_jax.fewshot.adapt import finetune, source_as_is, target_only
@@ -69,6 +69,7 @@ __all__ = [
     "landscape",
     "latent_constants",
     "latent_net",
+    "ledger",
     "load",
     "monte_carlo_loss",
     "orthonormal_minimizer",
@@ -79,6 +80,7 @@ __all__ = [
     "principal_angles",
     "rank_minimizer",
     "ridge_minimizer",
+    "sampler",
     "save",
     "score_error",
     "simulate",

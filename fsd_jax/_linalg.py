@@ -99,6 +99,13 @@ def orthonormal_columns(a: Float[Array, "D k"]) -> Float[Array, "D m"]:
     return jnp.linalg.qr(a)[0]
 
 
+def joint_span(*parts: Float[Array, "D _"]) -> Float[Array, "D m"]:
+    """An orthonormal basis whose span holds the columns of all parts: all axes if they suffice."""
+    columns = jnp.concatenate(parts, axis=1)
+    ambient, k = columns.shape
+    return jnp.eye(ambient, dtype=columns.dtype) if k >= ambient else orthonormal_columns(columns)
+
+
 def qr(a: Float[Array, "D k"]) -> tuple[Float[Array, "D k"], Float[Array, "k k"]]:
     """Thin QR factorisation."""
     return jnp.linalg.qr(a)
@@ -142,6 +149,18 @@ def svd(
 def singular_values(a: Float[Array, "p q"]) -> Float[Array, " m"]:
     """Singular values, largest first."""
     return jnp.linalg.svd(a, compute_uv=False)
+
+
+def after(x: Float[Array, "*shape"], *done: Array) -> Float[Array, "*shape"]:
+    """`x`, not available before `done` is.
+
+    On CPU a decomposition under `vmap` waits inside the thread pool for its own tasks. As many of
+    them at once as the pool has threads (two on a small machine) wait for each other for ever, so
+    decompositions that do not need each other are put in a row. An optimization barrier is dropped
+    before the program is scheduled; only an arithmetic dependency is kept.
+    """
+    total = jnp.sum(jnp.stack([jnp.sum(a) for a in done]))
+    return x + 0 * jnp.where(jnp.isfinite(total), total, 0).astype(x.dtype)
 
 
 def sqrtm_psd(a: Float[Array, "k k"]) -> Float[Array, "k k"]:

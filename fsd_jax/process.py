@@ -85,8 +85,23 @@ class VP:
 
     def host_variances(self, t: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         """``(m_t^2, sigma_t^2)`` by NumPy in float64, whatever JAX's precision."""
-        rate = self._integral(np.asarray(t, np.float64))
+        rate = self.host_integrated_rate(t)
         return np.exp(-rate), -np.expm1(-rate)
+
+    def host_integrated_rate(self, t: ArrayLike) -> np.ndarray:
+        """``B(t)`` by NumPy in float64, whatever JAX's precision."""
+        return np.asarray(self._integral(np.asarray(t, np.float64)))
+
+    def host_time(self, level: ArrayLike) -> np.ndarray:
+        """The ``t`` at which ``B(t) = level``, by NumPy in float64: the inverse of the integral."""
+        wanted, knots, rates = (np.asarray(a, float) for a in (level, self.knots, self.rates))
+        reached = self.host_integrated_rate(knots)
+        i = np.clip(np.searchsorted(reached, wanted, side="right") - 1, 0, len(knots) - 1)
+        slopes = np.append(np.diff(rates) / np.diff(knots), 0.0)
+        rest, rate = wanted - reached[i], rates[i]
+        # The stable root of rate x + slope x^2/2 = rest.
+        root = np.sqrt(rate**2 + 2 * slopes[i] * rest)
+        return np.asarray(knots[i] + 2 * rest / (rate + root))
 
     def _integral(self, t: Any) -> Any:
         """The rate's integral, with the operations of `t`'s own library."""

@@ -118,3 +118,36 @@ def w2_squared(mean_p, P, mean_q, Q):
 
 def random_orthonormal(rng, ambient, k):
     return np.linalg.qr(rng.normal(size=(ambient, k)))[0]
+
+
+def reverse_step(method, y, score, t, s, h, noise):
+    """One step of a sampler from t to s < t, for any score, straight from the equations."""
+    if method == "ei_sde":
+        return (
+            np.exp(h / 2) * y
+            + 2 * (np.exp(h / 2) - 1) * score(y, t)
+            + np.sqrt(np.exp(h) - 1) * noise
+        )
+    if method == "em_sde":
+        return y + h * (y / 2 + score(y, t)) + np.sqrt(h) * noise
+    if method == "ei_ode":
+        return np.exp(h / 2) * y + (np.exp(h / 2) - 1) * score(y, t)
+    ahead = y + h * (y + score(y, t)) / 2
+    return y + h / 2 * ((y + score(y, t)) / 2 + (ahead + score(ahead, s)) / 2)
+
+
+def reverse_law(method, score, mean, covariance, times, integrated):
+    """Mean and covariance of a sampler with an affine score, its matrices found by probing."""
+    size = len(mean)
+    for t, s in zip(times[:0:-1], times[-2::-1], strict=True):
+        h = integrated(t) - integrated(s)
+
+        def step(y, noise, t=t, s=s, h=h):
+            return reverse_step(method, y, score, t, s, h, noise)
+
+        zero = np.zeros(size)
+        shift = step(zero, zero)
+        M = np.stack([step(e, zero) - shift for e in np.eye(size)], axis=1)
+        N = np.stack([step(zero, e) - shift for e in np.eye(size)], axis=1)
+        mean, covariance = M @ mean + shift, M @ covariance @ M.T + N @ N.T
+    return mean, covariance

@@ -52,6 +52,14 @@ def test_integrated_rate_matches_quadrature_of_the_rate(process, t):
     np.testing.assert_allclose(process.integrated_rate(t), expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("process", SCHEDULES)
+def test_host_time_undoes_the_integral(process):
+    t = np.array([0.0, 1e-6, 0.05, 0.5, 1.0, 1.3, 2.0, 7.0])
+    np.testing.assert_allclose(
+        process.host_time(process.host_integrated_rate(t)), t, rtol=1e-12, atol=1e-18
+    )
+
+
 def test_a_flat_schedule_is_the_constant_rate():
     flat = fsd.VP.scheduled((0.0, 1.0, 2.0), (3.0, 3.0, 3.0))
     t = jnp.linspace(0.1, 5, 7)

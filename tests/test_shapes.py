@@ -76,6 +76,9 @@ CASES = {
         process = fsd.VP.linear(0.1, 2.0)
         process.quadrature(), process.signal(jnp.ones((2, 3))), process.noise_variance(0.5)
         fsd.paper_grid(0.1, 1.0, rate=0.2, lipschitz=5.0), fsd.uniform_grid(0.1, 1.0, 4)
+        times = np.array([0.1, 0.4, 1.0])
+        fsd.sampler.sample_latent(key, score.latent, basis=score.basis, times=times, n=5, chunk=2)
+        fsd.ledger.account(score, problem, times=times, method="heun_ode", denoise=True).rows()
         """,
 }
 

@@ -1,9 +1,11 @@
 """The front door: fine-tune on plain arrays, and baselines with the same interface."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Key
 
@@ -12,6 +14,8 @@ from fsd_jax.fewshot.fit import Recipe
 from fsd_jax.fewshot.report import Report
 from fsd_jax.fewshot.source import PretrainedModel
 from fsd_jax.linear_model import ThinGaussian
+from fsd_jax.sampler.grid import METHODS
+from fsd_jax.sampler.latent import sample_latent
 from fsd_jax.score.linear import LinearScore
 
 
@@ -77,9 +81,9 @@ class FewShotModel:
         """
         if self.recipe.constraint != "orthonormal":
             raise ValueError(
-                "a rank-constrained model is not the score of one Gaussian law, so its samples "
-                "need the reverse-time sampler, which this release does not have; "
-                "use constraint='orthonormal' to sample"
+                "a rank-constrained model is not the score of one Gaussian law; sample it by "
+                "reverse time, and take sampler.generated_law(model.linear, times=...) for the law "
+                "of such samples, or use constraint='orthonormal'"
             )
         alive = jnp.diagonal(self.linear.mixing) > 0
         tau2 = self.linear.residual_variance
@@ -114,13 +118,62 @@ class FewShotModel:
             raise ValueError(f"x must have shape (n, {self.shape}), got {tuple(jnp.shape(x))}")
         return _losses(self.linear, flat, self.times, self.weights)
 
-    def sample(self, key: Key[Array, ""], n: int) -> Array:
-        """``n`` draws from the model's exact Gaussian law, ``(n, *shape)``.
+    def sample(
+        self,
+        key: Key[Array, ""],
+        n: int,
+        *,
+        method: str | None = None,
+        steps: int | None = None,
+        times: ArrayLike | None = None,
+        denoise: bool = True,
+        chunk: int | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Array:
+        """``n`` new samples, ``(n, *shape)``.
+
+        An orthonormal model is the score of a Gaussian law, which is drawn from as it is. Any model
+        can be sampled by reverse time, a rank-constrained one only so. Along a gain p that is not
+        one its denoiser does not tend to the identity with the noise, and the variance of the
+        result goes like ``delta^(1 - p)`` (ODE) or ``delta^(2 - 2p)`` (SDE): where one stops is
+        part of such a model.
+
+        Args:
+            key: random key.
+            n: number of samples.
+            method: ``"exact"``, or one of `sampler.METHODS`. None is ``"exact"`` where it exists,
+                else ``"ei_sde"``.
+            steps: steps of reverse time, 256 by default, on the times at which ``B(t)`` is
+                ``geometric_grid(1e-3, 10, steps)`` (for rate one that is ``t``), or
+            times: an increasing grid of your own.
+            denoise: end with Tweedie's estimate, so that no noise of time ``delta`` is left.
+            chunk: see `sampler.sample`.
+            progress: see `sampler.sample`.
 
         Raises:
-            ValueError: for a rank-constrained model (see `law`).
+            ValueError: options out of range, or ``"exact"`` for a rank-constrained model.
         """
-        draws = self.law.sample(key, _checks.dimension("n", n))
+        exists = self.recipe.constraint == "orthonormal"
+        if method is None:
+            given = steps is not None or times is not None
+            method = "exact" if exists and not given else "ei_sde"
+        _checks.choice("method", method, ("exact", *METHODS))
+        if method == "exact":
+            if steps is not None or times is not None:
+                raise ValueError("method='exact' takes no steps; leave out steps= and times=")
+            draws = self.law.sample(key, _checks.dimension("n", n))
+            return draws.reshape(n, *self.shape)
+        if times is None:
+            steps = 256 if steps is None else _checks.dimension("steps", steps)
+            # Even in the logarithm of B, whatever the clock of the schedule.
+            times = self.linear.process.host_time(np.geomspace(1e-3, 10.0, steps + 1))
+        elif steps is not None:
+            raise ValueError("give steps= or times=, not both")
+        draws = sample_latent(
+            key, self.linear.latent, basis=self.linear.basis, times=times, n=n,
+            residual_variance=self.linear.residual_variance, mean=self.linear.mean,
+            method=method, denoise=denoise, chunk=chunk, progress=progress,
+        )  # fmt: skip
         return draws.reshape(n, *self.shape)
 
     def report(self, x_heldout: ArrayLike | None = None) -> Report:

@@ -86,17 +86,18 @@ def score_error(
             "LinearScore.from_decoder(...) for a trained decoder"
         )
     t, w, _ = _checks.times_and_weights(time, times, weights, score.basis.dtype)
-    return _score_error(score, problem.target_law, t, w)
+    return score_error_to_law(score, problem.target_law, t, w)
 
 
 @jax.jit
-def _score_error(
+def score_error_to_law(
     score: LinearScore, truth: ThinGaussian, times: Float[Array, " K"], weights: Float[Array, " K"]
 ) -> Float[Array, ""]:
+    """`score_error` for any clean Gaussian law, with arguments that have passed their checks."""
     process = score.process
     ambient = score.basis.shape[0]
     shift = truth.mean - score.mean
-    span = _linalg.orthonormal_columns(jnp.concatenate([score.basis, truth.basis], axis=1))
+    span = _linalg.joint_span(score.basis, truth.basis)
     ours = _linalg.matmul(span.T, score.basis)
     theirs = _linalg.matmul(span.T, truth.basis)
     shift_in = _linalg.matmul(shift, span)
@@ -131,7 +132,7 @@ def gaussian_kl(p: ThinGaussian, q: ThinGaussian) -> Float[Array, ""]:
         p: first law.
         q: second law.
     """
-    span = _linalg.orthonormal_columns(jnp.concatenate([p.basis, q.basis], axis=1))
+    span = _linalg.joint_span(p.basis, q.basis)
     P, Q = _restrict(p, span), _restrict(q, span)
     rest = p.mean.shape[0] - span.shape[1]
     values, vectors = _linalg.eigh_descending(Q)
@@ -161,10 +162,11 @@ def bures_w2(p: ThinGaussian, q: ThinGaussian) -> Float[Array, ""]:
         p: first law.
         q: second law.
     """
-    span = _linalg.orthonormal_columns(jnp.concatenate([p.basis, q.basis], axis=1))
+    span = _linalg.joint_span(p.basis, q.basis)
     P, Q = _restrict(p, span), _restrict(q, span)
     rest = p.mean.shape[0] - span.shape[1]
-    roots = _linalg.matmul(_linalg.sqrtm_psd(P), _linalg.sqrtm_psd(Q))
+    root = _linalg.sqrtm_psd(P)
+    roots = _linalg.matmul(root, _linalg.sqrtm_psd(_linalg.after(Q, root)))
     inside = jnp.trace(P) + jnp.trace(Q) - 2 * jnp.sum(_linalg.singular_values(roots))
     outer = (jnp.sqrt(p.residual_variance) - jnp.sqrt(q.residual_variance)) ** 2
     return jnp.sum((p.mean - q.mean) ** 2) + jnp.clip(inside, 0) + rest * outer

@@ -122,6 +122,18 @@ class LinearScore:
         """``V = U R``."""
         return _linalg.matmul(self.basis, self.mixing)
 
+    @property
+    def latent(self) -> "LinearScore":
+        """The same score in coordinates of the basis ``U``: `latent` at ``z`` is ``U's(Uz, t)``."""
+        return LinearScore(
+            basis=jnp.eye(self.basis.shape[1], dtype=self.basis.dtype),
+            mixing=self.mixing,
+            latent_variance=self.latent_variance,
+            residual_variance=self.residual_variance,
+            mean=_linalg.matmul(self.basis.T, self.mean),
+            process=self.process,
+        )
+
     def gains(self, t: ArrayLike) -> Float[Array, "*times d"]:
         """``g_k(t)`` of the frozen ``f``."""
         signal, noise = self._levels(t)

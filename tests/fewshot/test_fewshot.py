@@ -405,12 +405,54 @@ def test_samples_have_the_mean_and_covariance_of_the_law(source, target, name):
     assert np.max(np.abs(y.T @ y / n - S) / stderr) < 5
 
 
-def test_a_rank_constrained_model_has_no_law(source, target):
+def test_a_rank_constrained_model_is_sampled_by_reverse_time(source, target):
     model = fsd.finetune(source, target, constraint="rank")
     with pytest.raises(ValueError, match="constraint='orthonormal'"):
-        model.sample(jax.random.key(0), 3)
-    with pytest.raises(ValueError, match="constraint='orthonormal'"):
         _ = model.law
+    with pytest.raises(ValueError, match="constraint='orthonormal'"):
+        model.sample(jax.random.key(0), 3, method="exact")
+    n, times = 20_000, fsd.geometric_grid(1e-3, 10.0, 64)
+    x = np.asarray(model.sample(jax.random.key(0), n, steps=64), np.float64)
+    law = fsd.sampler.generated_law(model.linear, times=times, denoise=True)
+    S = reference.thin_covariance(law)
+    y = x - np.asarray(law.mean, np.float64)
+    variances = np.diag(S)
+    assert np.max(np.abs(y.mean(axis=0)) / np.sqrt(variances / n)) < 5
+    stderr = np.sqrt((np.outer(variances, variances) + S**2) / n)
+    assert np.max(np.abs(y.T @ y / n - S) / stderr) < 5
+
+
+def test_reverse_time_comes_near_the_exact_law(source, target):
+    """An orthonormal model both ways; the ODE and the SDE; few and many steps."""
+    model = fsd.finetune(source, target)
+    grids = {steps: fsd.geometric_grid(1e-3, 10.0, steps) for steps in (64, 256)}
+    laws = {
+        steps: fsd.sampler.generated_law(model.linear, times=times, method="ei_sde", denoise=True)
+        for steps, times in grids.items()
+    }
+    distance = {steps: float(fsd.bures_w2(law, model.law)) for steps, law in laws.items()}
+    # First order: the squared distance falls sixteenfold, with room for delta and rounding.
+    assert distance[256] < distance[64] / 10 < 0.01
+    drawn = model.sample(jax.random.key(1), 20_000, times=grids[64])
+    assert drawn.shape == (20_000, D)
+    # The trace of a Gaussian sample covariance has variance 2 tr(S^2)/n.
+    stderr = np.sqrt(2 * np.sum(reference.thin_covariance(laws[64]) ** 2) / len(drawn))
+    spread = np.sum(np.var(np.asarray(drawn, np.float64), axis=0))
+    assert abs(spread - float(laws[64].trace)) < 5 * stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"method": "ddim"}, "method must be one of 'exact', 'ei_sde'"),
+        ({"method": "exact", "steps": 5}, "takes no steps"),
+        ({"steps": 5, "times": np.array([0.1, 1.0])}, "not both"),
+        ({"steps": 0}, "steps must be at least 1"),
+    ],
+)
+def test_sample_refuses(source, target, change, message):
+    with pytest.raises(ValueError, match=message):
+        fsd.finetune(source, target).sample(jax.random.key(0), 2, **change)
 
 
 def test_baselines_share_the_interface(source, target):

@@ -1,0 +1,15 @@
+"""Reverse-time samplers, and the exact law of what they generate with a linear score."""
+
+from fsd_jax.sampler.grid import METHODS
+from fsd_jax.sampler.latent import sample_latent
+from fsd_jax.sampler.law import continuous_law, denoised_law, generated_law
+from fsd_jax.sampler.reverse import sample
+
+__all__ = [
+    "METHODS",
+    "continuous_law",
+    "denoised_law",
+    "generated_law",
+    "sample",
+    "sample_latent",
+]
