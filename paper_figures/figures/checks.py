@@ -120,7 +120,7 @@ def _constant(s: dict[str, Any]) -> Iterator[Row]:
     """Section 3.2: the denoising loss less the score error is the same for every decoder."""
     problem, t = _problem(s), 0.5
     moment = fsd.SecondMoment.from_covariance(
-        problem.A_ta @ jnp.diag(problem.latent.variance) @ problem.A_ta.T
+        problem.A_ta @ problem.latent.second_moment() @ problem.A_ta.T
     )
     found, scores = [], []
     for i in range(4):
