@@ -103,3 +103,12 @@ def test_squared_is_safe_looks_at_the_gap_of_the_cut(values, cut, safe):
 def test_krylov_refuses_data_that_are_too_small():
     with pytest.raises(ValueError, match="krylov"):
         _krylov.krylov_spectrum(_data(4, 9), None, None, jnp.float32(4), 4, jax.random.key(0))
+
+
+def test_after_changes_nothing_but_the_order():
+    x = jnp.array([1.5, -2.0])
+    for done in (jnp.ones((2, 2)), jnp.array(jnp.nan), jnp.array([jnp.inf])):
+        np.testing.assert_array_equal(_linalg.after(x, done), x)
+    # The dependency is still there in the program that runs.
+    run = jax.jit(lambda a, b: _linalg.after(a, jnp.sin(b)))
+    assert "sine(" in run.lower(x, x).compile().as_text()
