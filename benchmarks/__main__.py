@@ -30,7 +30,14 @@ CASES = {
     "section4": "section4",
     "images": "images",
 }
-WITHOUT_FIGURE = ("simulate", "durability", "scaling")
+BY_NAME = {
+    "section4-rates": "section4_rates",
+    "memorisation": "memorisation",
+    "pretraining": "pretraining",
+}
+"""Studies of ten minutes each, which run only when they are named."""
+ALL = CASES | BY_NAME
+WITHOUT_FIGURE = ("simulate", "durability", "scaling", "memorisation", "pretraining")
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -55,8 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return sweep.main(given[1:], parser, ROOT)
     options = _parse(given)
     if options.list:
-        for name, module in CASES.items():
-            print(f"{name:<12} {_module('cases', module).SUMMARY}")
+        for name, module in ALL.items():
+            when = " (by name only)" if name in BY_NAME else ""
+            print(f"{name:<14} {_module('cases', module).SUMMARY}{when}")
         return 0
     jax.config.update("jax_enable_x64", True)
     logging.getLogger("fsd_jax").setLevel(logging.ERROR)
@@ -66,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             context = Context(size=size, seed=options.seed, out=options.out, tell=_tell)
             start = time.perf_counter()
-            case = _module("cases", CASES[name])
+            case = _module("cases", ALL[name])
             own = list(case.run(context))
         except ImportError as error:
             print(f"benchmarks: {name} needs {error.name}: pip install 'fsd-jax[bench]'",
@@ -77,8 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"\n{text}\n\n{name}: {time.perf_counter() - start:.0f} s", flush=True)
         rows += own
         path = records.write(options.out, rows, seed=options.seed, size=size)
-        if CASES[name] not in WITHOUT_FIGURE:
-            for picture in _module("figures", CASES[name]).draw(own, options.out):
+        if ALL[name] not in WITHOUT_FIGURE:
+            for picture in _module("figures", ALL[name]).draw(own, options.out):
                 print(f"figure: {picture}")
     print(f"records: {path}")
     return 0
@@ -95,8 +103,8 @@ def _parse(given: list[str]) -> argparse.Namespace:
     parser.add_argument("--list", action="store_true", help="name the cases and stop")
     options = parser.parse_args(given)
     for name in options.names:
-        if name not in CASES:
-            parser.error(f"no case named {name!r}; choose from {', '.join(CASES)}")
+        if name not in ALL:
+            parser.error(f"no case named {name!r}; choose from {', '.join(ALL)}")
     if options.seed < 0:
         parser.error(f"--seed must not be negative, got {options.seed}")
     if not options.list:

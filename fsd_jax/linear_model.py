@@ -175,9 +175,9 @@ class LinearProblem:
         )
         keys = jax.random.split(key, 4)
         shape = (ambient_dim, latent.latent_dim)
-        A_s, A_ta = (
-            _linalg.orthonormal_columns(jax.random.normal(k, shape, dtype)) for k in keys[:2]
-        )
+        # Together, because decompositions side by side under `vmap` may hang, see `_linalg.after`.
+        free = jnp.stack([jax.random.normal(k, shape, dtype) for k in keys[:2]])
+        A_s, A_ta = _linalg.orthonormal_columns(free)
         mean_s, mean_ta = (
             mean_scale * jax.random.normal(k, (ambient_dim,), dtype) for k in keys[2:]
         )

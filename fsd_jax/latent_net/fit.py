@@ -229,7 +229,9 @@ def _finetune(
     if mode == "everything":
         return _tune_everything(key, model, rows, recipe)
     d = model.score.decoder.shape[1]
+    # Decompositions in a row, see `_linalg.after`.
     variance, axes = _linalg.eigh_descending(model.latent_moment)
+    rows = rows._replace(samples=_linalg.after(rows.samples, axes))
     found = orthonormal_minimizer(_moment(rows, d), latent_dim=d, throw=False)
     found = complete(found, _linalg.matmul(model.score.decoder, axes), variance)
     # Within the subspace samples have d coordinates, and a decoder is a rotation.
@@ -274,7 +276,7 @@ def _tune_rotation(
     def search(start: Array, recipe: Recipe) -> Descent:
         return descend(train, {"decoder": start}, lambda p: (p["decoder"], net), rows, recipe)
 
-    candidates = _rotations(turns, axes)
+    candidates = _rotations(turns, _linalg.after(axes, rows.samples))
     losses = screening_losses(screen, candidates, net, rows, recipe)
     starts = candidates[jax.lax.top_k(-losses, STARTS)[1]]
     found = jax.vmap(partial(search, recipe=short))(starts)
@@ -290,7 +292,8 @@ def _rotations(key: Key[Array, ""], axes: Float[Array, "d d"]) -> Float[Array, "
     d, half = axes.shape[0], CANDIDATES // 2
     signs, turns = jax.random.split(key)
     paired = jax.random.rademacher(signs, (half, d, 1), axes.dtype) * axes.T
-    free = _linalg.orthonormal_columns(jax.random.normal(turns, (half // 2, d, d), axes.dtype))
+    free = jax.random.normal(turns, (half // 2, d, d), axes.dtype)
+    free = _linalg.orthonormal_columns(_linalg.after(free, axes))
     # Descent keeps the determinant's sign, so each rotation comes with a reflection.
     return jnp.concatenate([paired, free, free.at[:, :, 0].multiply(-1)])
 

@@ -11,7 +11,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
-from fsd_jax import _checks
+from fsd_jax import _checks, _linalg
 from fsd_jax.latent import GaussianMixture
 from fsd_jax.latent_net.descent import Recipe
 from fsd_jax.latent_net.errors import NetError, net_score_error
@@ -104,12 +104,13 @@ class Section4:
         when = dict(times=nodes, weights=weights)
 
         def adapted(n: Array) -> Float[Array, "methods metrics"]:
-            tune = partial(finetune, train, x_target=samples, count=n, recipe=self.finetuning)
-            few = tune(model, mode="rotation")
+            tune = partial(finetune, train, count=n, recipe=self.finetuning)
+            few = tune(model, samples, mode="rotation")
+            later = _linalg.after(samples, few.score.decoder)
             found = []
             for name in self.methods:
                 start = few if name == "full" else model
-                tuned = few if name == "fewshot" else tune(start, mode=METHODS[name])
+                tuned = few if name == "fewshot" else tune(start, later, mode=METHODS[name])
                 error = net_score_error(measure, tuned.score, problem, n=POINTS, **when)
                 found.append(jnp.stack([_part(error, metric) for metric in self.metrics]))
             return jnp.stack(found)
