@@ -287,11 +287,15 @@ def _tune_rotation(
 def _rotations(key: Key[Array, ""], axes: Float[Array, "d d"]) -> Float[Array, "candidates d d"]:
     """Where to look: half by pairing axes with the source's in the order of their variances.
 
-    The signs are free then. The others are anywhere, since variances may be equal or ill known.
+    The signs are free then, and the axes are off by more or less, since few samples estimate them.
+    The other half is anywhere, since variances may be equal.
     """
     d, half = axes.shape[0], CANDIDATES // 2
-    signs, turns = jax.random.split(key)
-    paired = jax.random.rademacher(signs, (half, d, 1), axes.dtype) * axes.T
+    signs, nudges, turns = jax.random.split(key, 3)
+    off = jax.random.normal(nudges, (half, d, d), axes.dtype)
+    off = off * (jnp.linspace(0, 0.5, half, dtype=axes.dtype)[:, None, None] / d**0.5)
+    near = jax.vmap(_linalg.polar_factor)(jnp.eye(d, dtype=axes.dtype) + off)
+    paired = near * jax.random.rademacher(signs, (half, 1, d), axes.dtype) @ axes.T
     free = jax.random.normal(turns, (half // 2, d, d), axes.dtype)
     free = _linalg.orthonormal_columns(_linalg.after(free, axes))
     # Descent keeps the determinant's sign, so each rotation comes with a reflection.
