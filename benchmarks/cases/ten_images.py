@@ -66,7 +66,7 @@ def _compare(context: Context, task: ImageTask) -> Iterator[Record]:
             shots, rest = pool[order[:n]], pool[order[n : n + held]]
             for name, model in _estimators(pretrained, shots).items():
                 losses.setdefault(name, []).append(float(model.loss(rest)))
-            if n == SHOWN and context.size != "quick":
+            if n == SHOWN and context.size == "full":
                 for name, score in _towards_source(pretrained, moment, shots).items():
                     losses.setdefault(name, []).append(_loss(score, rest))
         yield from _summaries(task, losses, n, held, draws)

@@ -241,7 +241,7 @@ def _solver(start: Parameters, recipe: Recipe) -> optax.GradientTransformation:
     """
     steps = _rounded(recipe)
     rate = optax.warmup_cosine_decay_schedule(
-        0.0, recipe.learning_rate, max(steps // 50, 1), steps, 0.01 * recipe.learning_rate
+        0.0, recipe.learning_rate, max(steps // 50, 1), steps + 1, 0.01 * recipe.learning_rate
     )
     whole = optax.chain(
         optax.scale_by_novograd(b1=0.9, b2=0.999), optax.scale_by_learning_rate(rate)

@@ -175,7 +175,8 @@ def plan_section4(
     axes: dict[str, Sequence[Any]] = {"n_s": n_s, "n_ta": n_ta, "d": d, "method": method,
                                       "metric": metric}  # fmt: skip
     for name, values in axes.items():
-        if isinstance(values, str) or not len(values) or len(set(values)) < len(values):
+        proper = isinstance(values, Sequence) and not isinstance(values, str) and len(values)
+        if not proper or len(set(values)) < len(values):
             raise ValueError(f"{name} must be a sequence of different values, got {values!r}")
     for name in ("n_s", "n_ta", "d"):
         for value in axes[name]:

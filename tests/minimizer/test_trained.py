@@ -110,8 +110,9 @@ def test_an_extreme_time_is_finite_in_float32():
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("optimizer", ["adam", "gd", "lbfgs"])
-@pytest.mark.parametrize("retraction", ["polar", "qr"])
+@pytest.mark.parametrize(
+    ("optimizer", "retraction"), [("adam", "polar"), ("gd", "qr"), ("lbfgs", "polar")]
+)
 def test_stiefel_descent_reaches_pca_from_either_start(optimizer, retraction):
     moment = _moment(np.float64)
     rng = np.random.default_rng(3)
@@ -156,8 +157,9 @@ def test_gradient_descent_on_null_directions_follows_its_formula():
     assert abs(float(slope) + 2) < 0.02
 
 
-@pytest.mark.parametrize("when", [dict(time=0.5), dict(times=TIMES)])
-@pytest.mark.parametrize("latent_variance", [1.5, [2.0, 0.5]])
+@pytest.mark.parametrize(
+    ("when", "latent_variance"), [(dict(time=0.5), 1.5), (dict(times=TIMES), [2.0, 0.5])]
+)
 @pytest.mark.usefixtures("x64")
 def test_noised_gradients_are_unbiased(when, latent_variance):
     rng = np.random.default_rng(1)

@@ -61,7 +61,7 @@ def test_means_agree_with_the_data_route_over_a_grid(d):
     for n in (1, 4, 30):
         for n_s in (0, 6):
             key = jax.random.key(1000 * n + n_s)
-            data = np.asarray(_on_data(key, n, n_s, d=d, draws=500))
+            data = np.asarray(_on_data(key, n, n_s, d=d, draws=250))
             for i, method in enumerate(METHODS):
                 for j, metric in enumerate(METRICS[:2]):
                     ours = np.asarray(
