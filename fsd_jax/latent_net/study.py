@@ -172,7 +172,7 @@ def plan_section4(
         >>> len(plan.cells), plan.compilations
         (36, 1)
     """
-    axes: dict[str, Sequence[Any]] = {"n_s": n_s, "n_ta": n_ta, "d": d, "method": method,
+    axes: dict[str, Any] = {"n_s": n_s, "n_ta": n_ta, "d": d, "method": method,
                                       "metric": metric}  # fmt: skip
     for name, values in axes.items():
         proper = isinstance(values, Sequence) and not isinstance(values, str) and len(values)
