@@ -8,7 +8,7 @@ figure or rule is not there yet stands here all the same: its verdict says what 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from paper_figures.rules import appendix, checks, closed_form, rates, table_1
+from paper_figures.rules import appendix, checks, closed_form, rates, samplers, table_1
 from paper_figures.table import Table
 from paper_figures.verdicts import Verdict
 
@@ -69,6 +69,14 @@ STATEMENTS = (
         function="fsd_jax.VP.linear",
         test=CLOSED + "test_process_only_rescales_time",
         figure="checks", rule=checks.schedule,
+    ),
+    Statement(
+        name="Section 3.1, sampler",
+        says="The reverse SDE, its score frozen in each step and the rest solved exactly, samples "
+        "the law",
+        function="fsd_jax.sampler.sample",
+        test="tests/sampler/test_law.py::test_order_of_convergence_in_law",
+        figure="sampler-orders", rule=samplers.orders,
     ),
     Statement(
         name="Section 3.2, objective",
@@ -269,8 +277,9 @@ STATEMENTS = (
         name="Lemma C.1",
         says="Sampling the pre-trained latent model by exponential integrator steps is accurate in "
         "KL divergence",
-        function="fsd_jax.sampler.law",
-        figure="sampler-orders",
+        function="fsd_jax.sampler.generated_law",
+        test="tests/sampler/test_law.py::test_law_against_dense_algebra",
+        figure="sampler-orders", rule=samplers.lemma_c_1,
     ),
     Statement(
         name="Lemma C.2",

@@ -14,5 +14,6 @@ FIGURES = {
     "noise": "noise",
     "appendix": "appendix",
     "checks": "checks",
+    "sampler-orders": "sampler_orders",
 }
 """Name on the command line and in files, and the module beside this file."""
