@@ -314,8 +314,9 @@ STATEMENTS = (
     Statement(
         name="Sections 4 and 5, error ledger",
         says="The error of a sample splits into what V, the latent, time steps and ends cost",
-        function="fsd_jax.ledger",
-        figure="ledger",
+        function="fsd_jax.ledger.account",
+        test="tests/test_ledger.py::test_every_substitution_by_hand",
+        figure="ledger", rule=samplers.splits,
     ),
     Statement(
         name="Section 3.1, residual noise",

@@ -15,5 +15,6 @@ FIGURES = {
     "appendix": "appendix",
     "checks": "checks",
     "sampler-orders": "sampler_orders",
+    "ledger": "ledger",
 }
 """Name on the command line and in files, and the module beside this file."""

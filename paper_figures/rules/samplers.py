@@ -87,3 +87,31 @@ def lemma_c_1(table: Table) -> Verdict:
     verdict = decide(printed=falls and max(rest) <= 1, ours=agree)
     return Verdict(verdict=verdict, reason=words, measured=own.value, low=own.low, high=own.high,
                    exact=2.0)  # fmt: skip
+
+
+def splits(table: Table) -> Verdict:
+    """Printed: the costs alone make up the total, within a tenth. Ours: with the interaction."""
+    totals = table.select(series="total")
+    hand = table.select(series="first replicate")
+    agree = all(close(r["value"], r["exact"], 1e-6) for r in hand)
+    words, shares = [], []
+    for total in totals:
+        parts = {
+            part: {r["ingredient"]: r for r in
+                   table.select(series="cost", setting=total["setting"], part=part)}
+            for part in ("alone", "removed")
+        }  # fmt: skip
+        for rows in parts.values():
+            agree = agree and close(sum(r["value"] for r in rows.values()), total["value"], 1e-6)
+        shares.append(abs(parts["alone"]["interaction"]["value"]) / total["value"])
+        saved = {k: r["value"] for k, r in parts["removed"].items() if k != "interaction"}
+        first = max(saved, key=lambda k: saved[k])
+        words.append(
+            f"{total['setting']}: W2^2 = {total['value']:.3g} +- {2 * total['stderr']:.1g}, "
+            f"{shares[-1]:.0%} of it interaction; the {first.replace('_', ' ')} made exact saves "
+            f"{saved[first]:.3g}, alone it costs {parts['alone'][first]['value']:.2g}"
+        )
+    worst = max(shares)
+    verdict = decide(printed=worst <= 0.1, ours=agree)
+    return Verdict(verdict=verdict, reason="; ".join(words), measured=worst, low=min(shares),
+                   high=worst)  # fmt: skip
