@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("fsd_jax").setLevel(logging.ERROR)
     failed = []
     try:
-        for name in options.names or FIGURES:
+        for name in options.names or _usual(quick=options.quick):
             start = time.perf_counter()
             try:
                 picture = make(name, options.out, quick=options.quick)
@@ -86,7 +86,8 @@ def summarise(out: Path, *, quick: bool) -> list[Path]:
         try:
             tables[name] = table.read(path)
         except table.Missing as lost:
-            tables[name] = lost
+            asked = not quick or name in _usual(quick=True)
+            tables[name] = lost if asked else table.Missing(f"{lost}; a quick run leaves it out")
     return report.write(out, tables, {name: _module(name).SUMMARY for name in FIGURES})
 
 
@@ -109,6 +110,11 @@ def _parse(given: list[str]) -> argparse.Namespace:
                 f"--out must be a writable folder, got {str(options.out)!r}: {error.strerror}"
             )
     return options
+
+
+def _usual(*, quick: bool) -> list[str]:
+    """What is made when no name is given."""
+    return [name for name in FIGURES if not quick or getattr(_module(name), "IN_QUICK", True)]
 
 
 def _module(name: str) -> ModuleType:

@@ -8,7 +8,16 @@ figure or rule is not there yet stands here all the same: its verdict says what 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from paper_figures.rules import appendix, checks, closed_form, rates, samplers, table_1
+from paper_figures.rules import (
+    appendix,
+    checks,
+    closed_form,
+    images,
+    networks,
+    rates,
+    samplers,
+    table_1,
+)
 from paper_figures.table import Table
 from paper_figures.verdicts import Verdict
 
@@ -18,6 +27,8 @@ BOUNDS = "tests/theory/test_bounds.py::"
 LEMMAS = "tests/theory/test_lemmas.py::"
 SUBSPACE = "tests/theory/test_subspace.py::"
 MODEL = "tests/test_linear_model.py::"
+PICTURES = "tests/image/test_closed_form.py::"
+LATENT = "tests/test_latent.py::"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,10 +112,25 @@ STATEMENTS = (
         figure="checks", rule=checks.assumption_4_2,
     ),
     Statement(
+        name="Assumption 4.1, networks",
+        says="The latents that networks are trained on have lambda_min >= c_0 and E |Z|^2 <= C_Z",
+        function="fsd_jax.latent_constants",
+        test=LATENT + "test_constants_of_the_assumptions",
+        figure="theorem-4.3", rule=networks.moments,
+    ),
+    Statement(
+        name="Assumption 4.2, networks",
+        says="The on-support score of these latents is beta-Lipschitz at every t",
+        function="fsd_jax.latent_constants",
+        test=LATENT + "test_constants_of_the_assumptions",
+        figure="theorem-4.3", rule=networks.lipschitz,
+    ),
+    Statement(
         name="Theorem 4.3",
         says="Few-shot models have score error O(n_s^(-2/d) + n_ta^(-1/2)), for ReLU networks",
-        function="fsd_jax.latent_net.relu",
-        figure="theorem-4.3",
+        function="fsd_jax.latent_net.plan_section4",
+        test="tests/latent_net/test_latent_net.py::test_few_shot_takes_the_network_along",
+        figure="theorem-4.3", rule=networks.theorem,
     ),
     Statement(
         name="Theorem 4.3, latent Gaussian",
@@ -121,10 +147,19 @@ STATEMENTS = (
         figure="few-shot-gain", rule=rates.below_d,
     ),
     Statement(
+        name="Section 4.1, everything tuned",
+        says="Fine-tuning every weight falls back to n_ta^(-2/d)",
+        function="fsd_jax.latent_net.finetune",
+        test="tests/latent_net/test_latent_net.py::test_few_shot_takes_the_network_along",
+        figure="theorem-4.3", rule=networks.overfits,
+    ),
+    Statement(
         name="Section 4.1, memorisation",
-        says="Fine-tuning everything overfits and falls back to n_ta^(-2/d)",
-        function="fsd_jax.latent_net.fit",
-        figure="memorisation",
+        says="Fine-tuning everything memorises the target samples; tuning encoder and decoder does "
+        "not",
+        function="fsd_jax.EmpiricalScore",
+        test=PICTURES + "test_everything_tuned_copies_and_encoder_and_decoder_do_not",
+        figure="memorisation", rule=images.memorises,
     ),
     Statement(
         name="Remark 4.4",
