@@ -285,14 +285,16 @@ STATEMENTS = (
     Statement(
         name="Figure 1",
         says="Faces: tuning encoder and decoder gives new bald faces, tuning everything memorises",
-        function="fsd_jax.image.finetune",
-        figure="figure-1",
+        function="fsd_jax.image.closed_form.generate",
+        test=PICTURES + "test_everything_tuned_copies_and_encoder_and_decoder_do_not",
+        figure="figure-1", rule=images.pictures,
     ),
     Statement(
         name="Figure 2",
         says="Cats: tuning encoder and decoder gives new black cats, tuning everything memorises",
-        function="fsd_jax.image.finetune",
-        figure="figure-2",
+        function="fsd_jax.image.closed_form.generate",
+        test=PICTURES + "test_everything_tuned_copies_and_encoder_and_decoder_do_not",
+        figure="figure-2", rule=images.pictures,
     ),
     Statement(
         name="Lemma B.1",

@@ -19,5 +19,7 @@ FIGURES = {
     "ledger": "ledger",
     "theorem-4.3": "theorem_4_3",
     "memorisation": "memorisation",
+    "figure-1": "figure_1",
+    "figure-2": "figure_2",
 }
 """Name on the command line and in files, and the module beside this file."""

@@ -47,7 +47,8 @@ def theorem(table: Table) -> Verdict:
     """Confirmed if few-shot keeps to n_ta^(-1/2) above its floor and scratch needs more samples.
 
     From n_ta >= d on. Scratch must have more than twice few-shot's error, two standard errors of
-    both included, at the least such n_ta of every d. Sharper if few-shot falls faster than n_ta^(-1/2).
+    both included, at the least such n_ta of every d. Sharper if few-shot falls faster than
+    n_ta^(-1/2).
     """
     words, right, slopes = [], True, []
     for d in table.settings["d"]:
