@@ -19,7 +19,7 @@ def memorises(table: Table) -> Verdict:
     like = all(_alike(a, b) for a, b in zip(new, real, strict=True))
     sizes = ", ".join(str(r["n_ta"]) for r in copied)
     words = (
-        f"latent Gaussian, n_ta = {sizes}: with everything tuned {fewest['value']:.0%} or more of "
+        f"latent Gaussian, n_ta = {sizes}: with everything tuned at least {fewest['value']:.0%} of "
         f"the samples copy a target sample [{fewest['low']:.2f}, {fewest['high']:.2f}], with "
         f"encoder and decoder at most {most['value']:.1%} [{most['low']:.3f}, {most['high']:.3f}], "
         f"fresh samples of the target at most {max(r['value'] for r in real):.1%}"
