@@ -45,7 +45,7 @@ def rows_of(s: dict[str, Any], load: Callable[..., ImageTask], work: Work) -> It
     setting = setting_of(task, samples=s["samples"], steps=s["steps"], seed=SEED)
     shots, held = setting.pool[: s["shots"]], setting.pool[s["shots"] :]
     tuned = fsd.finetune(setting.pretrained, shots).linear
-    scores = {
+    scores: dict[str, Any] = {
         "everything": fsd.EmpiricalScore.from_samples(shots),
         "encoder_decoder_empirical": closed_form.with_source_latents(
             tuned, setting.pretrained, setting.source

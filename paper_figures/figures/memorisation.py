@@ -42,7 +42,7 @@ def compute(settings: dict[str, Any], work: Work) -> Iterator[Row]:
     for n in s["n_ta"]:
         work.tell(f"memorisation n_ta = {n}")
         shots = pool[:n]
-        scores = {
+        scores: dict[str, Any] = {
             "everything": fsd.EmpiricalScore.from_samples(shots),
             "encoder_decoder": fsd.finetune(pretrained, shots).linear,
         }

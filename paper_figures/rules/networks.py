@@ -1,5 +1,7 @@
 """Theorem 4.3 for ReLU networks, and its assumptions in the worlds where it is measured."""
 
+import numpy as np
+
 from fsd_jax import theory
 from paper_figures.table import Row, Table
 from paper_figures.verdicts import (
@@ -24,7 +26,7 @@ def _settled(table: Table, method: str, d: int) -> list[Row]:
 
 
 def _slope(rows: list[Row]) -> theory.Slope:
-    n, value, bar = ([r[name] for r in rows] for name in ("n_ta", "value", "stderr"))
+    n, value, bar = (np.array([r[name] for r in rows]) for name in ("n_ta", "value", "stderr"))
     return theory.loglog_slope(n, value, bar)
 
 

@@ -1,5 +1,7 @@
 """Section 3.1's sampler and Lemma C.1; the error ledger."""
 
+import numpy as np
+
 from fsd_jax import theory
 from paper_figures.figures.sampler_orders import ORDERS
 from paper_figures.table import Row, Table
@@ -20,7 +22,7 @@ BEND = 0.15
 
 def _slope(rows: list[Row]) -> theory.Slope:
     own = sorted(rows, key=lambda r: r["K"])[-3:]
-    return theory.loglog_slope([r["K"] for r in own], [r["value"] for r in own])
+    return theory.loglog_slope(*(np.array([r[name] for r in own]) for name in ("K", "value")))
 
 
 def orders(table: Table) -> Verdict:
@@ -56,7 +58,7 @@ def lemma_c_1(table: Table) -> Verdict:
         rows = table.select(series="step rule", rule=rule, start="exact")
         finest = sorted(rows, key=lambda r: r["rate"])[:3]
         slopes[rule] = theory.loglog_slope(
-            [r["rate"] for r in finest], [r["value"] for r in finest]
+            *(np.array([r[name] for r in finest]) for name in ("rate", "value"))
         )
     start = table.one(series="start")
     rest = [
