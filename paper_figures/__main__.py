@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -41,24 +41,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {CHEAP}".strip()
     jax.config.update("jax_enable_x64", True)
     logging.getLogger("fsd_jax").setLevel(logging.ERROR)
-    failed = []
+    failed: dict[str, str] = {}
     try:
-        for name in options.names or FIGURES:
+        for name in options.names or _usual(quick=options.quick):
             start = time.perf_counter()
             try:
                 picture = make(name, options.out, quick=options.quick)
             except ImportError as error:
-                print(f"paper_figures: {name} needs {error.name}: pip install 'fsd-jax[figures]'",
-                      file=sys.stderr)  # fmt: skip
-                return 1
+                failed[name] = f"needs {error.name}: pip install 'fsd-jax[figures]'"
+                print(f"paper_figures: {name} skipped: {failed[name]}", file=sys.stderr)
+                continue
             except Exception as error:
                 # One figure must not cost the others and the report, which names what is missing.
-                print(f"paper_figures: {name} failed: {type(error).__name__}: {error}",
-                      file=sys.stderr)  # fmt: skip
-                failed.append(name)
+                failed[name] = f"{type(error).__name__}: {error}"
+                print(f"paper_figures: {name} failed: {failed[name]}", file=sys.stderr)
                 continue
             print(f"{name}: {picture} ({time.perf_counter() - start:.0f} s)", flush=True)
-        for path in summarise(options.out, quick=options.quick):
+        for path in summarise(options.out, quick=options.quick, failed=failed):
             print(f"report: {path}")
     except KeyboardInterrupt:
         print("paper_figures: interrupted; the same command goes on from here", file=sys.stderr)
@@ -78,15 +77,18 @@ def make(name: str, out: Path, *, quick: bool) -> Path:
     return style.store(module.draw(results), results, out, name)[0]
 
 
-def summarise(out: Path, *, quick: bool) -> list[Path]:
-    """Write the report from the tables of this size that are there."""
+def summarise(out: Path, *, quick: bool, failed: Mapping[str, str]) -> list[Path]:
+    """Write the report from the tables of this size that are there, and why others are not."""
     tables: dict[str, table.Table | table.Missing] = {}
     for name in FIGURES:
         path = table.path_of(out, name, as_json(_module(name).settings(quick)))
         try:
             tables[name] = table.read(path)
         except table.Missing as lost:
-            tables[name] = lost
+            why = failed.get(name)
+            if why is None and quick and name not in _usual(quick=True):
+                why = "a quick run leaves this figure out"
+            tables[name] = table.Missing(f"{lost}: {why}") if why else lost
     return report.write(out, tables, {name: _module(name).SUMMARY for name in FIGURES})
 
 
@@ -109,6 +111,11 @@ def _parse(given: list[str]) -> argparse.Namespace:
                 f"--out must be a writable folder, got {str(options.out)!r}: {error.strerror}"
             )
     return options
+
+
+def _usual(*, quick: bool) -> list[str]:
+    """What is made when no name is given."""
+    return [name for name in FIGURES if not quick or getattr(_module(name), "IN_QUICK", True)]
 
 
 def _module(name: str) -> ModuleType:

@@ -8,7 +8,16 @@ figure or rule is not there yet stands here all the same: its verdict says what 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from paper_figures.rules import appendix, checks, closed_form, rates, table_1
+from paper_figures.rules import (
+    appendix,
+    checks,
+    closed_form,
+    images,
+    networks,
+    rates,
+    samplers,
+    table_1,
+)
 from paper_figures.table import Table
 from paper_figures.verdicts import Verdict
 
@@ -18,6 +27,8 @@ BOUNDS = "tests/theory/test_bounds.py::"
 LEMMAS = "tests/theory/test_lemmas.py::"
 SUBSPACE = "tests/theory/test_subspace.py::"
 MODEL = "tests/test_linear_model.py::"
+PICTURES = "tests/image/test_closed_form.py::"
+LATENT = "tests/test_latent.py::"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +82,14 @@ STATEMENTS = (
         figure="checks", rule=checks.schedule,
     ),
     Statement(
+        name="Section 3.1, sampler",
+        says="The reverse SDE, its score frozen in each step and the rest solved exactly, samples "
+        "the law",
+        function="fsd_jax.sampler.sample",
+        test="tests/sampler/test_law.py::test_order_of_convergence_in_law",
+        figure="sampler-orders", rule=samplers.orders,
+    ),
+    Statement(
         name="Section 3.2, objective",
         says="Denoising score matching differs from the score error by a constant",
         function="fsd_jax.expected_loss",
@@ -93,10 +112,25 @@ STATEMENTS = (
         figure="checks", rule=checks.assumption_4_2,
     ),
     Statement(
+        name="Assumption 4.1, networks",
+        says="The latents that networks are trained on have lambda_min >= c_0 and E |Z|^2 <= C_Z",
+        function="fsd_jax.latent_constants",
+        test=LATENT + "test_constants_of_the_assumptions",
+        figure="theorem-4.3", rule=networks.moments,
+    ),
+    Statement(
+        name="Assumption 4.2, networks",
+        says="The on-support score of these latents is beta-Lipschitz at every t",
+        function="fsd_jax.latent_constants",
+        test=LATENT + "test_constants_of_the_assumptions",
+        figure="theorem-4.3", rule=networks.lipschitz,
+    ),
+    Statement(
         name="Theorem 4.3",
         says="Few-shot models have score error O(n_s^(-2/d) + n_ta^(-1/2)), for ReLU networks",
-        function="fsd_jax.latent_net.relu",
-        figure="theorem-4.3",
+        function="fsd_jax.latent_net.plan_section4",
+        test="tests/latent_net/test_latent_net.py::test_few_shot_takes_the_network_along",
+        figure="theorem-4.3", rule=networks.theorem,
     ),
     Statement(
         name="Theorem 4.3, latent Gaussian",
@@ -113,10 +147,19 @@ STATEMENTS = (
         figure="few-shot-gain", rule=rates.below_d,
     ),
     Statement(
+        name="Section 4.1, everything tuned",
+        says="Fine-tuning every weight falls back to n_ta^(-2/d)",
+        function="fsd_jax.latent_net.finetune",
+        test="tests/latent_net/test_latent_net.py::test_few_shot_takes_the_network_along",
+        figure="theorem-4.3", rule=networks.overfits,
+    ),
+    Statement(
         name="Section 4.1, memorisation",
-        says="Fine-tuning everything overfits and falls back to n_ta^(-2/d)",
-        function="fsd_jax.latent_net.fit",
-        figure="memorisation",
+        says="Fine-tuning everything memorises the target samples; tuning encoder and decoder does "
+        "not",
+        function="fsd_jax.EmpiricalScore",
+        test=PICTURES + "test_everything_tuned_copies_and_encoder_and_decoder_do_not",
+        figure="memorisation", rule=images.memorises,
     ),
     Statement(
         name="Remark 4.4",
@@ -242,14 +285,16 @@ STATEMENTS = (
     Statement(
         name="Figure 1",
         says="Faces: tuning encoder and decoder gives new bald faces, tuning everything memorises",
-        function="fsd_jax.image.finetune",
-        figure="figure-1",
+        function="fsd_jax.image.closed_form.generate",
+        test=PICTURES + "test_everything_tuned_copies_and_encoder_and_decoder_do_not",
+        figure="figure-1", rule=images.pictures,
     ),
     Statement(
         name="Figure 2",
         says="Cats: tuning encoder and decoder gives new black cats, tuning everything memorises",
-        function="fsd_jax.image.finetune",
-        figure="figure-2",
+        function="fsd_jax.image.closed_form.generate",
+        test=PICTURES + "test_everything_tuned_copies_and_encoder_and_decoder_do_not",
+        figure="figure-2", rule=images.pictures,
     ),
     Statement(
         name="Lemma B.1",
@@ -269,8 +314,9 @@ STATEMENTS = (
         name="Lemma C.1",
         says="Sampling the pre-trained latent model by exponential integrator steps is accurate in "
         "KL divergence",
-        function="fsd_jax.sampler.law",
-        figure="sampler-orders",
+        function="fsd_jax.sampler.generated_law",
+        test="tests/sampler/test_law.py::test_law_against_dense_algebra",
+        figure="sampler-orders", rule=samplers.lemma_c_1,
     ),
     Statement(
         name="Lemma C.2",
@@ -305,8 +351,9 @@ STATEMENTS = (
     Statement(
         name="Sections 4 and 5, error ledger",
         says="The error of a sample splits into what V, the latent, time steps and ends cost",
-        function="fsd_jax.ledger",
-        figure="ledger",
+        function="fsd_jax.ledger.account",
+        test="tests/test_ledger.py::test_every_substitution_by_hand",
+        figure="ledger", rule=samplers.splits,
     ),
     Statement(
         name="Section 3.1, residual noise",

@@ -73,7 +73,10 @@ def run(context: Context) -> Iterator[Record]:
             yield record("images", "drawn", "all", "f_mem", None, status=f"skipped: {error}")
             continue
         context.tell(f"images {task.name}: pre-training")
-        setting = _setting(context, task)
+        setting = setting_of(
+            task, samples=context.pick(64, 100, 400), steps=context.pick(40, 60, 100),
+            seed=context.seed,
+        )  # fmt: skip
         yield from _real(setting)
         yield from _study(context, setting)
 
@@ -96,7 +99,8 @@ def _tasks(context: Context) -> list[Callable[[], ImageTask]]:
     return tasks[: context.pick(1, 2, 3)]
 
 
-def _setting(context: Context, task: ImageTask) -> Setting:
+def setting_of(task: ImageTask, *, samples: int, steps: int, seed: int) -> Setting:
+    """Pre-train on a data set's source, and fit what measures need."""
     source = task.source.astype(np.float32)
     # The last images train the classifier and are used for nothing else.
     mine = min(len(task.pool) // 2, 1000)
@@ -112,9 +116,9 @@ def _setting(context: Context, task: ImageTask) -> Setting:
         classifier=TargetClassifier.fit(
             source[:2000], task.pool[-mine:], features=metrics.Features.fit(moment, 2 * LATENT_DIM)
         ),
-        samples=context.pick(64, 100, 400),
-        steps=context.pick(40, 60, 100),
-        seed=context.seed,
+        samples=samples,
+        steps=steps,
+        seed=seed,
     )
 
 
@@ -151,9 +155,10 @@ def _best(losses: np.ndarray) -> tuple[float, float]:
     return closed_form.SOURCE_SHARES[i], closed_form.MEAN_SHARES[j]
 
 
-def _measure(
+def measure(
     setting: Setting, drawn: np.ndarray, shots: np.ndarray, held: np.ndarray
 ) -> dict[str, metrics.Estimate]:
+    """Every measure of generated images that needs no score."""
     features = setting.features
     images = np.clip(drawn, 0, 1)
     return {
@@ -185,7 +190,7 @@ def _study(context: Context, setting: Setting) -> Iterator[Record]:
                 one, score, setting.samples, shape=shots.shape[1:], steps=setting.steps
             )
             rows[name] = drawn[:SHOWN]
-            measured = _measure(setting, drawn, shots, held) | _losses(one, score, held)
+            measured = measure(setting, drawn, shots, held) | _losses(one, score, held)
             for metric, estimate in measured.items():
                 found.setdefault((name, metric), []).append(estimate)
         if draw == 0:
@@ -241,7 +246,7 @@ def _real(setting: Setting) -> Iterator[Record]:
     )  # fmt: skip
     half = min((len(setting.pool) - SHOTS) // 2, 200)
     shots, one = setting.pool[:SHOTS], setting.pool[SHOTS : SHOTS + half]
-    for metric, estimate in _measure(
+    for metric, estimate in measure(
         setting, one, shots, setting.pool[SHOTS + half : SHOTS + 2 * half]
     ).items():
         yield record(

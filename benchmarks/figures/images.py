@@ -1,6 +1,7 @@
 """Target images, and what each method makes of the same noise; one sheet a data set."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -38,15 +39,20 @@ def _sheet(folder: Path, name: str, rows: list[Record]) -> Path:
     columns = len(images["targets"])
     figure, axes = canvas(len(shown), columns, figsize=(columns * 0.9, len(shown) * 1.15))
     for line, entry in zip(axes, shown, strict=True):
-        for axis, image in zip(line, np.clip(images[entry], 0, 1), strict=True):
-            axis.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-            axis.axis("off")
         words = TITLES[entry]
         measured = {r["metric"]: r for r in select(rows, method=entry)}
         if measured:
             share, memory = measured["target_share"], measured["f_mem"]
             words += f": target share {share['value']:.2f}, memorised {memory['value']:.2f}"
-        label = line[0].text(0, 1.06, words, transform=line[0].transAxes, fontsize=8)
-        label.set_in_layout(False)
+        strip(line, images[entry], words)
     figure.suptitle(f"{name}: samples with the same noise in every row")
     return store(figure, folder / f"images-{name}.png")
+
+
+def strip(line: Any, images: np.ndarray, words: str) -> None:
+    """One row of pictures with its words above."""
+    for axis, image in zip(line, np.clip(images, 0, 1), strict=True):
+        axis.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        axis.axis("off")
+    label = line[0].text(0, 1.06, words, transform=line[0].transAxes, fontsize=8)
+    label.set_in_layout(False)

@@ -23,6 +23,7 @@ from fsd_jax.minimizer.closed_form import orthonormal_minimizer
 from fsd_jax.minimizer.ridge import pooled_moment
 from fsd_jax.moments import SecondMoment
 from fsd_jax.process import VP, geometric_grid
+from fsd_jax.sampler import sample
 from fsd_jax.score.empirical import DecodedScore, EmpiricalScore
 from fsd_jax.score.linear import LinearScore
 
@@ -264,26 +265,5 @@ def generate(
     if int(np.prod(shape)) != ambient:
         raise ValueError(f"shape {shape} has {int(np.prod(shape))} numbers, the score {ambient}")
     times = geometric_grid(delta, T, steps).astype(linear.mean.dtype)
-    size = (_checks.dimension("n", n), ambient)
-    x = _reverse(key, linear, size, times)
+    x = sample(key, linear, times=times, n=n, shape=ambient, denoise=True)
     return np.asarray(x).reshape(n, *shape)
-
-
-@partial(jax.jit, static_argnames=("shape",))
-def _reverse(
-    key: Key[Array, ""], score: Any, shape: tuple[int, int], times: Float[Array, " points"]
-) -> Float[Array, "n D"]:
-    """Exponential-integrator steps of the reverse SDE down the times, then one denoising."""
-    rate = score.process.integrated_rate(times)
-    start = jax.random.normal(jax.random.fold_in(key, 0), shape, times.dtype)
-
-    def step(x: Array, item: tuple[Array, Array, Array]) -> tuple[Array, None]:
-        number, t, h = item
-        noise = jax.random.normal(jax.random.fold_in(key, number), shape, times.dtype)
-        grown = x + jnp.expm1(h / 2) * (x + 2 * score(x, t))
-        return grown + jnp.sqrt(jnp.expm1(h)) * noise, None
-
-    down = times[::-1]
-    items = (jnp.arange(1, len(times)), down[:-1], -jnp.diff(rate[::-1]))
-    x, _ = jax.lax.scan(step, start, items)
-    return score.denoise(x, times[0])

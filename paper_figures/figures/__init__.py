@@ -2,7 +2,8 @@
 
 A module has ``SUMMARY``, one line; ``settings(quick)``, plain values that decide every number;
 ``compute(settings, work)``, which yields rows (`paper_figures.table.row`); and ``draw(table)``,
-which returns a Matplotlib figure of the rows that are there.
+which returns a Matplotlib figure of the rows that are there. With ``IN_QUICK = False`` a quick run
+makes it only if it is named.
 """
 
 FIGURES = {
@@ -14,5 +15,11 @@ FIGURES = {
     "noise": "noise",
     "appendix": "appendix",
     "checks": "checks",
+    "sampler-orders": "sampler_orders",
+    "ledger": "ledger",
+    "theorem-4.3": "theorem_4_3",
+    "memorisation": "memorisation",
+    "figure-1": "figure_1",
+    "figure-2": "figure_2",
 }
 """Name on the command line and in files, and the module beside this file."""

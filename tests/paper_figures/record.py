@@ -13,7 +13,7 @@ from paper_figures.table import path_of, read
 from paper_figures.work import as_json
 
 RECORDED = Path(__file__).parent / "recorded.jsonl"
-ONLY_DRAWN = ("plane", "plane minimum", "trajectory")
+ONLY_DRAWN = ("plane", "plane minimum", "trajectory", "pictures")
 
 
 def main(folder: str) -> None:

@@ -114,6 +114,35 @@ def test_one_failure_costs_neither_the_others_nor_the_report(monkeypatch, tmp_pa
 
 
 @pytest.mark.usefixtures("precision")
+def test_a_missing_extra_is_a_reason_in_the_report(monkeypatch, tmp_path, capsys):
+    good, bare = _Tiny(), _Tiny()
+    bare.error = ImportError("no painter", name="painter")
+    monkeypatch.setattr(command, "FIGURES", {"figure-1": "", "good": ""})
+    monkeypatch.setattr(command, "_module", {"figure-1": bare, "good": good}.get)
+    assert main(["--out", str(tmp_path)]) == 1
+    reason = "needs painter: pip install 'fsd-jax[figures]'"
+    assert capsys.readouterr().err == f"paper_figures: figure-1 skipped: {reason}\n"
+    assert (tmp_path / "good.png").exists()
+    entries = {e["statement"]: e for e in json.loads((tmp_path / "report.json").read_text())}
+    assert entries["Figure 1"]["verdict"] == "not testable here"
+    assert entries["Figure 1"]["reason"].endswith(reason)
+
+
+@pytest.mark.usefixtures("precision")
+def test_a_quick_run_leaves_out_what_is_slow_unless_it_is_named(monkeypatch, tmp_path):
+    good, slow = _Tiny(), _Tiny()
+    slow.IN_QUICK = False
+    monkeypatch.setattr(command, "FIGURES", {"figure-1": "", "good": ""})
+    monkeypatch.setattr(command, "_module", {"figure-1": slow, "good": good}.get)
+    assert main(["--quick", "--out", str(tmp_path)]) == 0
+    assert not (tmp_path / "figure-1.png").exists()
+    assert "a quick run leaves this figure out" in (tmp_path / "report.json").read_text()
+    assert main(["figure-1", "--quick", "--out", str(tmp_path)]) == 0
+    assert (tmp_path / "figure-1.png").exists()
+    assert "a quick run leaves this figure out" not in (tmp_path / "report.json").read_text()
+
+
+@pytest.mark.usefixtures("precision")
 def test_an_interruption_says_how_to_go_on(monkeypatch, tmp_path, capsys):
     tiny = _Tiny()
     tiny.error = KeyboardInterrupt()

@@ -195,3 +195,73 @@ def test_one_lost_cell_is_named():
 def test_the_word_for_two_comparisons(printed, ours, beyond, verdict):
     assert decide(printed=printed, ours=ours, beyond=beyond) == verdict
     assert verdict in VERDICTS
+
+
+def test_costs_that_add_up_are_confirmed():
+    def additive(row):
+        if row["series"] == "cost" and row["part"] == "alone":
+            others = {"interaction": 0.0, "decoder": _TOTALS[row["setting"]]}
+            row["value"] = others.get(row["ingredient"], 0.0)
+        return row
+
+    assert _with("Sections 4 and 5, error ledger", additive) == CONFIRMED
+
+
+_TOTALS = {r["setting"]: r["value"] for r in TABLES["ledger"].rows if r["series"] == "total"}
+
+
+def test_networks_that_need_no_source_do_not_escape():
+    few = {r["n_ta"]: r for r in TABLES["theorem-4.3"].rows if r.get("method") == "fewshot"}
+
+    def alike(row):
+        if row["series"] == "against n_ta":
+            row |= {name: few[row["n_ta"]][name] for name in ("value", "stderr")}
+        return row
+
+    assert _with("Theorem 4.3", alike) == NOT_REPRODUCED
+    assert _with("Section 4.1, everything tuned", alike) == NOT_REPRODUCED
+
+
+def test_a_faster_few_shot_rate_is_sharper_and_the_claimed_one_of_full_tuning_confirmed():
+    def faster(row):
+        if row["series"] == "against n_ta":
+            row["value"] = {"fewshot": 0.1, "scratch": 10.0, "full": 10.0}[row["method"]]
+            row["value"] /= row["n_ta"]
+            row["stderr"] = 0.05 * row["value"]
+        return row
+
+    assert _with("Theorem 4.3", faster) == SHARPER
+    assert _with("Section 4.1, everything tuned", faster) == CONFIRMED
+
+
+def test_pictures_judged_to_be_of_the_source_correct_the_figure():
+    def judged(share):
+        def change(row):
+            own = row["series"] == "target_share" and row["method"] == "encoder_decoder_empirical"
+            return row | (dict.fromkeys(NUMBERS, share) if own else {})
+
+        return change
+
+    for name in ("Figure 1", "Figure 2"):
+        assert _with(name, judged(0.9)) == CONFIRMED
+        assert _with(name, judged(0.3)) == CORRECTED
+
+    def copied(row):
+        own = row["series"] == "f_mem" and row["method"] != "real"
+        return row | ({"high": 1.0, "value": 1.0} if own else {})
+
+    assert _with("Figure 1", copied) == NOT_REPRODUCED
+    assert _with("Section 4.1, memorisation", copied) == NOT_REPRODUCED
+
+
+def test_the_order_of_a_sampler_is_read_from_its_slope():
+    def slow(row):
+        return row | ({"value": row["K"] ** -0.5} if row["series"] == "steps" else {})
+
+    assert _with("Section 3.1, sampler", slow) == NOT_REPRODUCED
+
+    def stays(row):
+        own = row["series"] == "step rule" and row["rule"] == "printed"
+        return row | ({"value": 0.1 * row["rate"] ** 0.5} if own else {})
+
+    assert _with("Lemma C.1", stays) == CORRECTED
