@@ -70,7 +70,8 @@ def _fits(
     moment = fsd.SecondMoment.from_samples(
         problem.sample_target(target, most), mask=jnp.arange(most) < n_ta, throw=False, route="svd"
     )
-    variance = seen.values[:d]
+    # One variance, as in Section 5.
+    variance = jnp.full(d, jnp.mean(seen.values[:d]))
     residual = jnp.clip(jnp.sum(seen.values[d:]) / (D - d), 0)
     times, weights = fsd.VP().quadrature(nodes=16)
 
