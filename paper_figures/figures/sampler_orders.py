@@ -156,8 +156,8 @@ def _samples(axis: Any, table: Table) -> None:
         share = {"value": r["value"] / r["exact"], "stderr": r["stderr"] / r["exact"], "x": place}
         style.points(axis, [share], "x", look)
     axis.axhline(1, color="0.4", ls="--", lw=1)
-    names = [NAMES[r["method"]].replace("exponential ", "exp. ").replace(", ", ",\n") if "method" in r else
-             "drift +f\nas printed" for r in rows]  # fmt: skip
+    short = {m: n.replace("exponential ", "exp. ").replace(", ", ",\n") for m, n in NAMES.items()}
+    names = [short.get(str(r.get("method")), "drift +f\nas printed") for r in rows]
     axis.set_xticks(range(len(rows)), names, fontsize=7)
     axis.set_xlim(-0.5, len(rows) - 0.5)
     axis.set_ylim(0, 1.15)
