@@ -15,6 +15,8 @@ from paper_figures.table import Row, Table, row
 from paper_figures.work import SEED, Work
 
 SUMMARY = "what each ingredient of a few-shot model costs in W2, alone and on top of the others"
+IN_QUICK = False
+"""Two large programs to compile: a quick run has it only if it is named."""
 RANK, ORTHONORMAL = "rank(V) = d, fitted at t = 0.5", "orthonormal, with noise"
 FITTED_AT = 0.5
 

@@ -10,7 +10,7 @@ import numpy as np
 import fsd_jax as fsd
 from fsd_jax import sampler
 from fsd_jax.linear_model import ThinGaussian
-from fsd_jax.sampler.grid import Steps, steps_of
+from fsd_jax.sampler.grid import Steps
 from fsd_jax.sampler.law import law_of_steps
 from fsd_jax.score.linear import LinearScore
 from paper_figures import style
@@ -110,11 +110,13 @@ def _energy(series: str, squares: np.ndarray, exact: float, **cell: Any) -> Row:
 
 def _padded(times: Any, most: int) -> Steps:
     """Steps of size zero change nothing, so that grids of any length share a compilation."""
-    steps = steps_of(times, float, fsd.VP())
-    pad = most - len(steps.size)
-    idle = jnp.full(pad, steps.start[0])
-    first = Steps(idle, idle, jnp.zeros(pad))
-    return Steps(*(jnp.concatenate(pair) for pair in zip(first, steps, strict=True)))
+    # In NumPy: in JAX every length would be a compilation of its own.
+    down = np.asarray(times, np.float64)[::-1]
+    size = -np.diff(fsd.VP().host_integrated_rate(down))
+    idle = np.full(most - size.size, down[0])
+    rows = (down[:-1], down[1:], size)
+    first = (idle, idle, np.zeros_like(idle))
+    return Steps(*(jnp.asarray(np.concatenate(pair)) for pair in zip(first, rows, strict=True)))
 
 
 def draw(table: Table) -> Any:
