@@ -10,7 +10,7 @@ import numpy as np
 import fsd_jax as fsd
 from fsd_jax import sampler
 from fsd_jax.linear_model import ThinGaussian
-from fsd_jax.sampler.grid import Steps, steps_of
+from fsd_jax.sampler.grid import Steps
 from fsd_jax.sampler.law import law_of_steps
 from fsd_jax.score.linear import LinearScore
 from paper_figures import style
@@ -110,11 +110,13 @@ def _energy(series: str, squares: np.ndarray, exact: float, **cell: Any) -> Row:
 
 def _padded(times: Any, most: int) -> Steps:
     """Steps of size zero change nothing, so that grids of any length share a compilation."""
-    steps = steps_of(times, float, fsd.VP())
-    pad = most - len(steps.size)
-    idle = jnp.full(pad, steps.start[0])
-    first = Steps(idle, idle, jnp.zeros(pad))
-    return Steps(*(jnp.concatenate(pair) for pair in zip(first, steps, strict=True)))
+    # In NumPy: in JAX every length would be a compilation of its own.
+    down = np.asarray(times, np.float64)[::-1]
+    size = -np.diff(fsd.VP().host_integrated_rate(down))
+    idle = np.full(most - size.size, down[0])
+    rows = (down[:-1], down[1:], size)
+    first = (idle, idle, np.zeros_like(idle))
+    return Steps(*(jnp.asarray(np.concatenate(pair)) for pair in zip(first, rows, strict=True)))
 
 
 def draw(table: Table) -> Any:
@@ -156,9 +158,9 @@ def _samples(axis: Any, table: Table) -> None:
         share = {"value": r["value"] / r["exact"], "stderr": r["stderr"] / r["exact"], "x": place}
         style.points(axis, [share], "x", look)
     axis.axhline(1, color="0.4", ls="--", lw=1)
-    names = [NAMES[r["method"]].replace(", ", ",\n") if "method" in r else
-             "drift +f\nas printed" for r in rows]  # fmt: skip
-    axis.set_xticks(range(len(rows)), names, fontsize=6.5)
+    short = {m: n.replace("exponential ", "exp. ").replace(", ", ",\n") for m, n in NAMES.items()}
+    names = [short.get(str(r.get("method")), "drift +f\nas printed") for r in rows]
+    axis.set_xticks(range(len(rows)), names, fontsize=7)
     axis.set_xlim(-0.5, len(rows) - 0.5)
     axis.set_ylim(0, 1.15)
     axis.set(ylabel=r"$E\,|x|^2$ of samples over the exact one",

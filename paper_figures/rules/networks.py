@@ -58,8 +58,12 @@ def theorem(table: Table) -> Verdict:
         own, rival = _slope(few), _slope(scratch)
         gap = _gap(scratch[0], few[0])
         right = right and gap > ESCAPES and _within_the_rate(few) and rival.high < 0
-        met = [s["n_ta"] for s, f in zip(scratch, few, strict=True) if s["value"] <= f["value"]]
-        meets = f"meets it at {met[0]}" if met else f"is above it up to {few[-1]['n_ta']}"
+        met = [
+            str(s["n_ta"]) for s, f in zip(scratch, few, strict=True) if s["value"] <= f["value"]
+        ]
+        meets = (
+            f"is no worse at {', '.join(met)}" if met else f"is above it up to {few[-1]['n_ta']}"
+        )
         slopes.append(own)
         words.append(
             f"d = {d}: at n_ta = {few[0]['n_ta']} few-shot has {few[0]['value']:.2g} +- "
