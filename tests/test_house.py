@@ -67,6 +67,7 @@ ROOMS = [
     "latent_net.relu",
     "latent_net.errors",
     "latent_net.descent",
+    "latent_net.rotation",
     "latent_net.fit",
     "latent_net.study",
     "image.painter",

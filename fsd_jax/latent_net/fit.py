@@ -2,7 +2,7 @@
 
 import itertools
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import jax
@@ -20,18 +20,14 @@ from fsd_jax.latent_net.descent import (
     Recipe,
     Rows,
     descend,
-    screening_losses,
 )
 from fsd_jax.latent_net.relu import NetScore, ReLUNet
+from fsd_jax.latent_net.rotation import STARTS, search_rotation
 from fsd_jax.minimizer.closed_form import orthonormal_minimizer
 from fsd_jax.moments import SecondMoment
 from fsd_jax.process import VP
 
 MODES = ("decoder", "rotation", "everything", "scratch")
-CANDIDATES, STARTS = 256, 8
-"""Rotations whose loss is taken, and the best of them, from which descent starts."""
-ROTATION_RATE = 0.03
-"""Peak learning rate for rotations, whose entries are of order one whatever the data's scale."""
 
 
 @jax.tree_util.register_dataclass
@@ -236,9 +232,12 @@ def _finetune(
     found = complete(found, _linalg.matmul(model.score.decoder, axes), variance)
     # Within the subspace samples have d coordinates, and a decoder is a rotation.
     inside = Rows(_linalg.matmul(rows.samples, found.basis), rows.real)
-    tune = {"rotation": _tune_rotation, "scratch": _tune_scratch}[mode]
-    rotation, net, descent = tune(key, model.score.net, axes, inside, recipe)
-    decoder = _linalg.matmul(found.basis, rotation)
+    net = model.score.net
+    if mode == "scratch":
+        net, descent = _tune_scratch(key, net, inside, recipe)
+        return _model(found.basis, net, model.latent_moment, descent, found.status)
+    descent = search_rotation(key, net, axes, inside, recipe)
+    decoder = _linalg.matmul(found.basis, descent.parameters["decoder"])
     return _model(decoder, net, model.latent_moment, descent, found.status)
 
 
@@ -260,52 +259,10 @@ def _tune_everything(key: Key[Array, ""], model: NetModel, rows: Rows, recipe: R
     return _model(*assemble(found.parameters), model.latent_moment, found, model.status)
 
 
-Tuned = tuple[Float[Array, "d d"], ReLUNet, Descent]
-
-
-def _tune_rotation(
-    key: Key[Array, ""], net: ReLUNet, axes: Float[Array, "d d"], rows: Rows, recipe: Recipe
-) -> Tuned:
-    turns, screen, train = jax.random.split(key, 3)
-    # d(d-1)/2 numbers cannot overfit as a network can, and need every sample.
-    whole = replace(recipe, held_out=0.0, learning_rate=ROTATION_RATE)
-    # All starts together take half of one run's steps, and the best of them goes on for the rest.
-    short = replace(whole, steps=max(recipe.steps // (2 * STARTS), 1), checks=1)
-    rest = replace(whole, steps=max(recipe.steps // 2, recipe.checks))
-
-    def search(start: Array, recipe: Recipe) -> Descent:
-        return descend(train, {"decoder": start}, lambda p: (p["decoder"], net), rows, recipe)
-
-    candidates = _rotations(turns, _linalg.after(axes, rows.samples))
-    losses = screening_losses(screen, candidates, net, rows, recipe)
-    starts = candidates[jax.lax.top_k(-losses, STARTS)[1]]
-    found = jax.vmap(partial(search, recipe=short))(starts)
-    descent = search(found.parameters["decoder"][jnp.argmin(found.least)], rest)
-    return descent.parameters["decoder"], net, descent
-
-
-def _rotations(key: Key[Array, ""], axes: Float[Array, "d d"]) -> Float[Array, "candidates d d"]:
-    """Where to look: half by pairing axes with the source's in the order of their variances.
-
-    The signs are free then, and the axes are off by more or less, since few samples estimate them.
-    The other half is anywhere, since variances may be equal.
-    """
-    d, half = axes.shape[0], CANDIDATES // 2
-    signs, nudges, turns = jax.random.split(key, 3)
-    off = jax.random.normal(nudges, (half, d, d), axes.dtype)
-    off = off * (jnp.linspace(0, 0.5, half, dtype=axes.dtype)[:, None, None] / d**0.5)
-    near = jax.vmap(_linalg.polar_factor)(jnp.eye(d, dtype=axes.dtype) + off)
-    paired = near * jax.random.rademacher(signs, (half, 1, d), axes.dtype) @ axes.T
-    free = jax.random.normal(turns, (half // 2, d, d), axes.dtype)
-    free = _linalg.orthonormal_columns(_linalg.after(free, axes))
-    # Descent keeps the determinant's sign, so each rotation comes with a reflection.
-    return jnp.concatenate([paired, free, free.at[:, :, 0].multiply(-1)])
-
-
 def _tune_scratch(
-    key: Key[Array, ""], net: ReLUNet, axes: Float[Array, "d d"], rows: Rows, recipe: Recipe
-) -> Tuned:
-    d = axes.shape[0]
+    key: Key[Array, ""], net: ReLUNet, rows: Rows, recipe: Recipe
+) -> tuple[ReLUNet, Descent]:
+    d = rows.samples.shape[1]
     fresh = ReLUNet.create(
         jax.random.fold_in(key, 0),
         latent_dim=d,
@@ -322,7 +279,7 @@ def _tune_scratch(
         jax.random.fold_in(key, 1), start, lambda p: (eye, fresh.with_layers(p["layers"])), rows,
         recipe,
     )  # fmt: skip
-    return eye, fresh.with_layers(found.parameters["layers"]), found
+    return fresh.with_layers(found.parameters["layers"]), found
 
 
 def _rows(name: str, x: ArrayLike, count: ArrayLike | None) -> Rows:

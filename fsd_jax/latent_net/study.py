@@ -172,21 +172,8 @@ def plan_section4(
         >>> len(plan.cells), plan.compilations
         (36, 1)
     """
-    axes: dict[str, Any] = {"n_s": n_s, "n_ta": n_ta, "d": d, "method": method,
-                                      "metric": metric}  # fmt: skip
-    for name, values in axes.items():
-        proper = isinstance(values, Sequence) and not isinstance(values, str) and len(values)
-        if not proper or len(set(values)) < len(values):
-            raise ValueError(f"{name} must be a sequence of different values, got {values!r}")
-    for name in ("n_s", "n_ta", "d"):
-        for value in axes[name]:
-            _checks.dimension(name, value)
-    for value in method:
-        _checks.choice("method", value, tuple(METHODS))
-    for value in metric:
-        _checks.choice("metric", value, METRICS)
-    if min(n_s) < max(d):
-        raise ValueError(f"n_s must be at least d = {max(d)}, got {min(n_s)}")
+    axes: dict[str, Any] = dict(n_s=n_s, n_ta=n_ta, d=d, method=method, metric=metric)
+    _check_axes(axes)
     ambient = None if D is None else _checks.dimension("D", D, low=max(d))
     for recipe in (pretraining, finetuning):
         recipe.check()
@@ -218,17 +205,32 @@ def plan_section4(
                 program=program,
                 arguments=(np.asarray(size, np.int32), np.asarray(n_ta, np.int32)),
             ))  # fmt: skip
+    recorded = {name: list(values) for name, values in axes.items()} | {
+        "D": D, "widths": list(widths), "pretraining": asdict(pretraining),
+        "finetuning": asdict(finetuning),
+    }  # fmt: skip
     return Plan(
-        axes={
-            **{name: list(values) for name, values in axes.items()},
-            "D": D,
-            "widths": list(widths),
-            "pretraining": asdict(pretraining),
-            "finetuning": asdict(finetuning),
-        },
+        axes=recorded,
         cells=cells,
         groups=groups,
         seed=seed,
         replicates=_checks.dimension("replicates", replicates),
         dtype=DTYPE,
     )
+
+
+def _check_axes(axes: dict[str, Any]) -> None:
+    for name, values in axes.items():
+        proper = isinstance(values, Sequence) and not isinstance(values, str) and len(values)
+        if not proper or len(set(values)) < len(values):
+            raise ValueError(f"{name} must be a sequence of different values, got {values!r}")
+    for name in ("n_s", "n_ta", "d"):
+        for value in axes[name]:
+            _checks.dimension(name, value)
+    for value in axes["method"]:
+        _checks.choice("method", value, tuple(METHODS))
+    for value in axes["metric"]:
+        _checks.choice("metric", value, METRICS)
+    fewest, most = min(axes["n_s"]), max(axes["d"])
+    if fewest < most:
+        raise ValueError(f"n_s must be at least d = {most}, got {fewest}")
