@@ -5,17 +5,12 @@ Also ``python -m benchmarks compare A B`` and ``python -m benchmarks sweep --hel
 
 import argparse
 import importlib
-import logging
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
-import jax
-
-from benchmarks import compare, records, table
-from benchmarks.context import Context
+from benchmarks import compare, records, schedule, table
 
 CASES = {
     "agreement": "agreement",
@@ -66,30 +61,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
             when = " (by name only)" if name in BY_NAME else ""
             print(f"{name:<14} {_module('cases', module).SUMMARY}{when}")
         return 0
-    jax.config.update("jax_enable_x64", True)
-    logging.getLogger("fsd_jax").setLevel(logging.ERROR)
+    schedule.configure()
     size = "quick" if options.quick else "full" if options.full else "default"
-    rows: list[records.Record] = []
-    for name in options.names or CASES:
-        try:
-            context = Context(size=size, seed=options.seed, out=options.out, tell=_tell)
-            start = time.perf_counter()
-            case = _module("cases", ALL[name])
-            own = list(case.run(context))
-        except ImportError as error:
-            print(f"benchmarks: {name} needs {error.name}: pip install 'fsd-jax[bench]'",
-                  file=sys.stderr)  # fmt: skip
-            return 1
-        _tell("")
-        text = table.render(own, getattr(case, "lines", None))
-        print(f"\n{text}\n\n{name}: {time.perf_counter() - start:.0f} s", flush=True)
-        rows += own
-        path = records.write(options.out, rows, seed=options.seed, size=size)
-        if ALL[name] not in WITHOUT_FIGURE:
-            for picture in _module("figures", ALL[name]).draw(own, options.out):
-                print(f"figure: {picture}")
+    names = list(dict.fromkeys(options.names or CASES))
+    modules = {name: ALL[name] for name in names}
+    finished: dict[str, schedule.Done] = {}
+    try:
+        for done in schedule.run_all(
+            modules, size=size, seed=options.seed, out=options.out, tell=_tell
+        ):
+            _tell("")
+            finished[done.name] = done
+            rows = schedule.in_order(names, finished)
+            path = records.write(options.out, rows, seed=options.seed, size=size)
+            _show(done, options.out)
+    except ImportError as error:
+        print(f"benchmarks: {error.name} is missing: pip install 'fsd-jax[bench]'", file=sys.stderr)
+        return 1
     print(f"records: {path}")
     return 0
+
+
+def _show(done: schedule.Done, out: Path) -> None:
+    """A case's table and figures."""
+    module = ALL[done.name]
+    text = table.render(done.rows, getattr(_module("cases", module), "lines", None))
+    print(f"\n{text}\n\n{done.name}: {done.seconds:.0f} s", flush=True)
+    if module not in WITHOUT_FIGURE:
+        for picture in _module("figures", module).draw(done.rows, out):
+            print(f"figure: {picture}")
 
 
 def _parse(given: list[str]) -> argparse.Namespace:
