@@ -63,7 +63,7 @@ def eigh_descending(a: Float[Array, "k k"]) -> tuple[Float[Array, " k"], Float[A
     return values[::-1], vectors[:, ::-1]
 
 
-def eigenvalues(a: Float[Array, "k k"]) -> Float[Array, " k"]:
+def eigenvalues(a: Float[Array, "*batch k k"]) -> Float[Array, "*batch k"]:
     """Eigenvalues of a symmetric matrix, smallest first."""
     return jnp.linalg.eigvalsh(a)
 
@@ -94,7 +94,7 @@ def complement(a: Float[Array, "k m"]) -> Float[Array, "k j"]:
     return vectors[:, rank:]
 
 
-def orthonormal_columns(a: Float[Array, "D k"]) -> Float[Array, "D m"]:
+def orthonormal_columns(a: Float[Array, "*batch D k"]) -> Float[Array, "*batch D m"]:
     """An orthonormal basis (``m = min(D, k)``) whose span holds that of `a`."""
     return jnp.linalg.qr(a)[0]
 

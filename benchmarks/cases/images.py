@@ -74,7 +74,7 @@ def run(context: Context) -> Iterator[Record]:
             continue
         context.tell(f"images {task.name}: pre-training")
         setting = setting_of(
-            task, samples=context.pick(64, 100, 400), steps=context.pick(40, 60, 100),
+            task, samples=context.pick(48, 100, 400), steps=context.pick(20, 60, 100),
             seed=context.seed,
         )  # fmt: skip
         yield from _real(setting)
@@ -82,7 +82,7 @@ def run(context: Context) -> Iterator[Record]:
 
 
 def _tasks(context: Context) -> list[Callable[[], ImageTask]]:
-    source, heldout = context.pick((300, 240), (1000, 500), (6400, 1000))
+    source, heldout = context.pick((240, 200), (1000, 500), (6400, 1000))
     size = context.pick(28, 32, 64)
 
     def drawn(draw: Callable[..., ImageTask]) -> Callable[[], ImageTask]:

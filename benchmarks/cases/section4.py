@@ -1,6 +1,7 @@
 """Does a network adapted to few samples beat one trained on them? Theorem 4.3 on one machine."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,10 +22,12 @@ def run(context: Context) -> Iterator[Record]:
     """Yield mean score errors over independent worlds, with standard errors."""
     n_ta = context.pick([4, 32, 512], [2, 4, 8, 16, 32, 128, 512, 2048],
                         [1, 2, 3, *(2**k for k in range(2, 13))])  # fmt: skip
-    replicates = context.pick(4, 8, 32)
+    quick = context.size == "quick"
     plan = plan_section4(
-        n_ta=n_ta, replicates=replicates, block=4, seed=context.seed, pretraining=PRETRAINING,
-        finetuning=FINETUNING, metric=("score_error",), **SETTING,
+        n_ta=n_ta, replicates=context.pick(3, 8, 32), block=context.pick(3, 4, 4),
+        seed=context.seed, metric=("score_error",),
+        pretraining=replace(PRETRAINING, steps=1000) if quick else PRETRAINING,
+        finetuning=replace(FINETUNING, steps=300, checks=5) if quick else FINETUNING, **SETTING,
     )  # fmt: skip
     yield from rows_of("section4", "Gaussian mixture, 4 components", plan, context)
 
