@@ -174,6 +174,7 @@ def test_replicates_have_error_bars():
     assert found.advice("w2").endswith("Next: target samples.")
 
 
+@pytest.mark.slow
 def test_a_narrower_noise_free_model_with_denoising():
     """Two directions of three, in float32; the truth has no density at t = 0."""
     problem = fsd.LinearProblem.random(

@@ -12,6 +12,7 @@ from benchmarks.figures import images as sheets
 from benchmarks.records import record, select
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_gain_agrees_with_its_exact_curves(tmp_path):
     context = Context(size="quick", seed=1, out=tmp_path, tell=lambda line: None)
@@ -47,6 +48,7 @@ def test_the_race_is_one_line_a_method():
     assert "1.5 s" in lines[4]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_the_sublinear_regime_follows_its_formula(tmp_path):
     context = Context(size="quick", seed=0, out=tmp_path, tell=lambda line: None)

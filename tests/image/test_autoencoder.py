@@ -8,6 +8,7 @@ import fsd_jax as fsd
 from fsd_jax.image.autoencoder import train_autoencoder
 
 
+@pytest.mark.slow
 def test_a_circle_needs_one_nonlinear_or_two_linear_directions():
     rng = np.random.default_rng(0)
     frame = np.linalg.qr(rng.normal(size=(12, 4)))[0]

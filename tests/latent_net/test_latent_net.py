@@ -90,6 +90,7 @@ def test_padding_changes_nothing(world):
     np.testing.assert_array_equal(whole.score.decoder, again.score.decoder)
 
 
+@pytest.mark.slow
 def test_members_of_an_ensemble_are_members_alone(world):
     _, source, _, _ = world
     keys = jax.random.split(jax.random.key(7), 2)

@@ -15,6 +15,7 @@ SIZE = dict(n_ta=[1, 4, 64], n_s=[64], d=[2], replicates=2, block=2, widths=(16,
             pretraining=RECIPE, finetuning=RECIPE)  # fmt: skip
 
 
+@pytest.mark.slow
 def test_rows_resume_and_figure(tmp_path):
     plan = latent_net.plan_section4(**SIZE)
     context = Context(size="quick", seed=0, out=tmp_path, tell=lambda line: None)

@@ -20,8 +20,8 @@ def _moment(n=30, seed=0):
     [
         (WHEN[0], "rank", (0, 2, 5)),
         (WHEN[0], "orthonormal", (0, 1, 2)),
-        (WHEN[-1], "rank", (0, 1, 2)),
-        (WHEN[-1], "orthonormal", (4,)),
+        pytest.param(WHEN[-1], "rank", (0, 1, 2), marks=pytest.mark.slow),
+        pytest.param(WHEN[-1], "orthonormal", (4,), marks=pytest.mark.slow),
     ],
 )
 def test_curvature_by_differentiation_equals_the_formula(when, constraint, chosen):

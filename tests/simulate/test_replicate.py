@@ -53,6 +53,7 @@ def _on_data(key, n, n_s, *, d, draws):
     return jax.lax.map(one, jax.random.split(key, draws))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("d", [4])
 def test_means_agree_with_the_data_route_over_a_grid(d):

@@ -86,6 +86,7 @@ def test_reduced_samples_have_the_law_of_data(n, n_s, tau):
         assert abs(ours.mean() - theirs[:, j].mean()) < 4.5 * error + 1e-12, pair
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_without_noise_it_agrees_with_the_spectra():
     d, n, n_s = 3, 5, 20

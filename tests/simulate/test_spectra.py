@@ -77,7 +77,6 @@ def test_recurrences_equal_the_eigenvalues_of_their_own_matrix(n, dtype):
         np.testing.assert_allclose(divergences[:, r], exact, rtol=rtol)
 
 
-@pytest.mark.oldest
 @pytest.mark.parametrize("n", [1e4, 1e12])
 def test_float32_keeps_its_digits_however_large_the_sample(n):
     # Both sums start at a quadratic form of the deviation, whose mean is d(d+1)/n.
