@@ -3,14 +3,15 @@
 Also ``python -m benchmarks compare A B`` and ``python -m benchmarks sweep --help``.
 """
 
-import argparse
 import importlib
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
 from benchmarks import compare, records, schedule, table
+from benchmarks.console import Parser, configure, tell
 
 CASES = {
     "agreement": "agreement",
@@ -36,13 +37,6 @@ WITHOUT_FIGURE = ("simulate", "durability", "scaling", "memorisation", "pretrain
 ROOT = Path(__file__).resolve().parent.parent
 
 
-class _Parser(argparse.ArgumentParser):
-    """One line of advice instead of a usage dump."""
-
-    def error(self, message: str) -> None:  # type: ignore[override]
-        self.exit(2, f"benchmarks: {message}; see {self.prog} --help\n")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the chosen cases; returns the exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
@@ -51,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given and given[0] == "sweep":
         from benchmarks import sweep
 
-        parser = _Parser(
+        parser = Parser(
             prog="python -m benchmarks sweep", description=sweep.__doc__, allow_abbrev=False
         )
         return sweep.main(given[1:], parser, ROOT)
@@ -61,16 +55,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             when = " (by name only)" if name in BY_NAME else ""
             print(f"{name:<14} {_module('cases', module).SUMMARY}{when}")
         return 0
-    schedule.configure()
+    configure()
     size = "quick" if options.quick else "full" if options.full else "default"
     names = list(dict.fromkeys(options.names or CASES))
     modules = {name: ALL[name] for name in names}
     finished: dict[str, schedule.Done] = {}
     try:
         for done in schedule.run_all(
-            modules, size=size, seed=options.seed, out=options.out, tell=_tell
+            modules, size=size, seed=options.seed, out=options.out, tell=tell
         ):
-            _tell("")
+            tell("")
             finished[done.name] = done
             rows = schedule.in_order(names, finished)
             path = records.write(options.out, rows, seed=options.seed, size=size)
@@ -92,8 +86,8 @@ def _show(done: schedule.Done, out: Path) -> None:
             print(f"figure: {picture}")
 
 
-def _parse(given: list[str]) -> argparse.Namespace:
-    parser = _Parser(prog="python -m benchmarks", description=__doc__, allow_abbrev=False)
+def _parse(given: list[str]) -> Namespace:
+    parser = Parser(prog="python -m benchmarks", description=__doc__, allow_abbrev=False)
     parser.add_argument("names", nargs="*", metavar="NAME", help="cases to run (default: all)")
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--quick", action="store_true", help="within a minute")
@@ -108,17 +102,12 @@ def _parse(given: list[str]) -> argparse.Namespace:
     if options.seed < 0:
         parser.error(f"--seed must not be negative, got {options.seed}")
     if not options.list:
-        try:
-            options.out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            parser.error(
-                f"--out must be a writable folder, got {str(options.out)!r}: {error.strerror}"
-            )
+        parser.need_folder(options.out)
     return options
 
 
 def _compare(given: list[str]) -> int:
-    parser = _Parser(prog="python -m benchmarks compare", allow_abbrev=False)
+    parser = Parser(prog="python -m benchmarks compare", allow_abbrev=False)
     parser.add_argument("first", type=Path, metavar="A", help="a results.jsonl or its folder")
     parser.add_argument("second", type=Path, metavar="B", help="another")
     options = parser.parse_args(given)
@@ -131,12 +120,6 @@ def _compare(given: list[str]) -> int:
 
 def _module(kind: str, name: str) -> ModuleType:
     return importlib.import_module(f"benchmarks.{kind}.{name}")
-
-
-def _tell(line: str) -> None:
-    """Progress on one line, for people only."""
-    if sys.stderr.isatty():
-        print(f"\r\x1b[K{line[:100]}", end="", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """Which cases run when: those that time nothing side by side, then those that do, one by one."""
 
-import logging
 import multiprocessing
 import os
 import time
@@ -12,6 +11,7 @@ from typing import NamedTuple
 
 import jax
 
+from benchmarks.console import configure
 from benchmarks.context import Context
 from benchmarks.records import Record
 
@@ -72,12 +72,6 @@ def _alone(name: str, module: str, size: str, seed: int, out: Path) -> Done:
 
 def _silent(_line: str) -> None:
     """Processes side by side would overwrite each other's line."""
-
-
-def configure() -> None:
-    """What every process that runs cases sets."""
-    jax.config.update("jax_enable_x64", True)
-    logging.getLogger("fsd_jax").setLevel(logging.ERROR)
 
 
 def in_order(names: Sequence[str], finished: dict[str, Done]) -> list[Record]:

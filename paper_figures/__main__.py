@@ -1,17 +1,15 @@
 """The command line: ``python -m paper_figures [NAME ...] [--quick] [--out DIR]``, or ``--list``."""
 
-import argparse
 import importlib
-import logging
 import os
 import sys
 import time
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
-import jax
-
+from benchmarks.console import Parser, configure, tell
 from paper_figures import report, style, table
 from paper_figures.figures import FIGURES
 from paper_figures.work import Work, as_json
@@ -20,13 +18,6 @@ ROOT = Path(__file__).resolve().parent.parent
 INTERRUPTED = 130
 CHEAP = "--xla_backend_optimization_level=0"
 """A quick run spends its time on compiling, not on what is compiled: this halves it."""
-
-
-class _Parser(argparse.ArgumentParser):
-    """One line of advice instead of a usage dump."""
-
-    def error(self, message: str) -> None:  # type: ignore[override]
-        self.exit(2, f"paper_figures: {message}; see {self.prog} --help\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,8 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.quick:
         # Read when JAX starts its backend, which has not happened yet.
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {CHEAP}".strip()
-    jax.config.update("jax_enable_x64", True)
-    logging.getLogger("fsd_jax").setLevel(logging.ERROR)
+    configure()
     failed: dict[str, str] = {}
     try:
         for name in options.names or _usual(quick=options.quick):
@@ -70,9 +60,9 @@ def make(name: str, out: Path, *, quick: bool) -> Path:
     module = _module(name)
     settings = as_json(module.settings(quick))
     path = table.path_of(out, name, settings)
-    work = Work(folder=path.with_suffix(""), tell=_tell)
+    work = Work(folder=path.with_suffix(""), tell=tell)
     results = table.obtain(path, name, settings, lambda: module.compute(settings, work))
-    _tell("")
+    tell("")
     table.write_csv(results, out / f"{name}.csv")
     return style.store(module.draw(results), results, out, name)[0]
 
@@ -92,8 +82,8 @@ def summarise(out: Path, *, quick: bool, failed: Mapping[str, str]) -> list[Path
     return report.write(out, tables, {name: _module(name).SUMMARY for name in FIGURES})
 
 
-def _parse(given: list[str]) -> argparse.Namespace:
-    parser = _Parser(prog="python -m paper_figures", description=__doc__, allow_abbrev=False)
+def _parse(given: list[str]) -> Namespace:
+    parser = Parser(prog="python -m paper_figures", description=__doc__, allow_abbrev=False)
     parser.add_argument("names", nargs="*", metavar="NAME", help="figures to make (default: all)")
     parser.add_argument("--quick", action="store_true", help="within a minute, with fewer draws")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "figures",
@@ -104,12 +94,7 @@ def _parse(given: list[str]) -> argparse.Namespace:
         if name not in FIGURES:
             parser.error(f"no figure named {name!r}; choose from {', '.join(FIGURES)}")
     if not options.list:
-        try:
-            options.out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            parser.error(
-                f"--out must be a writable folder, got {str(options.out)!r}: {error.strerror}"
-            )
+        parser.need_folder(options.out)
     return options
 
 
@@ -120,12 +105,6 @@ def _usual(*, quick: bool) -> list[str]:
 
 def _module(name: str) -> ModuleType:
     return importlib.import_module(f"paper_figures.figures.{FIGURES[name]}")
-
-
-def _tell(line: str) -> None:
-    """Progress on one line, for people only."""
-    if sys.stderr.isatty():
-        print(f"\r\x1b[K{line[:100]}", end="", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
