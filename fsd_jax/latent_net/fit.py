@@ -15,6 +15,7 @@ from fsd_jax._checks import Status
 from fsd_jax.fewshot.fit import complete
 from fsd_jax.latent_net.descent import (
     VALIDATION,
+    Assemble,
     Descent,
     Parameters,
     Recipe,
@@ -140,10 +141,7 @@ def _pretrain(
         process=process,
     )
     start: Parameters = {"decoder": basis, "layers": net.layers}
-
-    def assemble(p: Parameters) -> tuple[Array, ReLUNet]:
-        return p["decoder"], net.with_layers(p["layers"])
-
+    assemble = _both(net)
     found = descend(jax.random.fold_in(key, 1), start, assemble, rows, recipe)
     decoder, net = assemble(found.parameters)
     within = _linalg.matmul(basis.T, decoder)
@@ -241,6 +239,11 @@ def _finetune(
     return _model(decoder, net, model.latent_moment, descent, found.status)
 
 
+def _both(net: ReLUNet) -> Assemble:
+    """Decoder and weights are trained together, from those of `net`."""
+    return lambda p: (p["decoder"], net.with_layers(p["layers"]))
+
+
 def _tune_decoder(key: Key[Array, ""], model: NetModel, rows: Rows, recipe: Recipe) -> NetModel:
     net = model.score.net
     start: Parameters = {"decoder": model.score.decoder}
@@ -251,10 +254,7 @@ def _tune_decoder(key: Key[Array, ""], model: NetModel, rows: Rows, recipe: Reci
 def _tune_everything(key: Key[Array, ""], model: NetModel, rows: Rows, recipe: Recipe) -> NetModel:
     score = model.score
     start: Parameters = {"decoder": score.decoder, "layers": score.net.layers}
-
-    def assemble(p: Parameters) -> tuple[Array, ReLUNet]:
-        return p["decoder"], score.net.with_layers(p["layers"])
-
+    assemble = _both(score.net)
     found = descend(key, start, assemble, rows, recipe)
     return _model(*assemble(found.parameters), model.latent_moment, found, model.status)
 
