@@ -62,7 +62,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finished: dict[str, schedule.Done] = {}
     try:
         for done in schedule.run_all(
-            modules, size=size, seed=options.seed, out=options.out, tell=tell
+            modules,
+            size=size,
+            seed=options.seed,
+            out=options.out,
+            tell=tell,
+            jobs=options.jobs,
         ):
             tell("")
             finished[done.name] = done
@@ -94,6 +99,7 @@ def _parse(given: list[str]) -> Namespace:
     size.add_argument("--full", action="store_true", help="everything")
     parser.add_argument("--out", type=Path, default=ROOT / "results", help="default: results/")
     parser.add_argument("--seed", type=int, default=0, help="base seed (default 0)")
+    parser.add_jobs("cases that time nothing")
     parser.add_argument("--list", action="store_true", help="name the cases and stop")
     options = parser.parse_args(given)
     for name in options.names:

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -15,12 +16,23 @@ class Parser(argparse.ArgumentParser):
         package = self.prog.split()[2]
         self.exit(2, f"{package}: {message}; see {self.prog} --help\n")
 
+    def add_jobs(self, what: str) -> None:
+        """The option ``--jobs``: how many of `what` run side by side."""
+        self.add_argument("--jobs", type=_positive, default=os.cpu_count() or 1, metavar="N",
+                          help=f"{what} run side by side (default: one a core)")  # fmt: skip
+
     def need_folder(self, out: Path) -> None:
         """Make the folder of ``--out``, or say why it cannot be."""
         try:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             self.error(f"--out must be a writable folder, got {str(out)!r}: {error.strerror}")
+
+
+def _positive(given: str) -> int:
+    if not given.isdecimal() or int(given) == 0:
+        raise argparse.ArgumentTypeError(f"must be a positive number, got {given!r}")
+    return int(given)
 
 
 def configure() -> None:

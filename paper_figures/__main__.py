@@ -5,10 +5,12 @@ import os
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
+from benchmarks import side_by_side
 from benchmarks.console import Parser, configure, tell
 from paper_figures import report, style, table
 from paper_figures.figures import FIGURES
@@ -32,21 +34,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {CHEAP}".strip()
     configure()
     failed: dict[str, str] = {}
+    names = options.names or _usual(quick=options.quick)
+    # The longest first, so that no core waits at the end.
+    tasks = [(name, options.out, options.quick) for name in sorted(names, key=_waits)]
     try:
-        for name in options.names or _usual(quick=options.quick):
-            start = time.perf_counter()
-            try:
-                picture = make(name, options.out, quick=options.quick)
-            except ImportError as error:
-                failed[name] = f"needs {error.name}: pip install 'fsd-jax[figures]'"
-                print(f"paper_figures: {name} skipped: {failed[name]}", file=sys.stderr)
-                continue
-            except Exception as error:
-                # One figure must not cost the others and the report, which names what is missing.
-                failed[name] = f"{type(error).__name__}: {error}"
-                print(f"paper_figures: {name} failed: {failed[name]}", file=sys.stderr)
-                continue
-            print(f"{name}: {picture} ({time.perf_counter() - start:.0f} s)", flush=True)
+        for done in side_by_side.run(attempt, tasks, tell=tell, jobs=options.jobs):
+            tell("")
+            if done.failure:
+                failed[done.name] = done.failure
+                print(f"paper_figures: {done.name} {done.failure}", file=sys.stderr)
+            else:
+                print(f"{done.name}: {done.picture} ({done.seconds:.0f} s)", flush=True)
         for path in summarise(options.out, quick=options.quick, failed=failed):
             print(f"report: {path}")
     except KeyboardInterrupt:
@@ -55,14 +53,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if failed else 0
 
 
-def make(name: str, out: Path, *, quick: bool) -> Path:
+class Made(NamedTuple):
+    """A figure's picture, or why there is none, and the seconds it took."""
+
+    name: str
+    picture: Path | None
+    failure: str
+    seconds: float
+
+
+def attempt(name: str, out: Path, quick: bool, tell: Callable[[str], None]) -> Made:
+    """Make one figure; a failure must not cost the others and the report, which names it."""
+    start = time.perf_counter()
+    picture, failure = None, ""
+    try:
+        picture = make(name, out, quick=quick, tell=tell)
+    except ImportError as error:
+        failure = f"skipped: needs {error.name}: pip install 'fsd-jax[figures]'"
+    except Exception as error:
+        failure = f"failed: {type(error).__name__}: {error}"
+    return Made(name, picture, failure, time.perf_counter() - start)
+
+
+def make(name: str, out: Path, *, quick: bool, tell: Callable[[str], None]) -> Path:
     """Compute a figure's table unless it is there, and draw it; returns the picture's path."""
     module = _module(name)
     settings = as_json(module.settings(quick))
     path = table.path_of(out, name, settings)
     work = Work(folder=path.with_suffix(""), tell=tell)
     results = table.obtain(path, name, settings, lambda: module.compute(settings, work))
-    tell("")
     table.write_csv(results, out / f"{name}.csv")
     return style.store(module.draw(results), results, out, name)[0]
 
@@ -75,10 +94,11 @@ def summarise(out: Path, *, quick: bool, failed: Mapping[str, str]) -> list[Path
         try:
             tables[name] = table.read(path)
         except table.Missing as lost:
-            why = failed.get(name)
-            if why is None and quick and name not in _usual(quick=True):
-                why = "a quick run leaves this figure out"
-            tables[name] = table.Missing(f"{lost}: {why}") if why else lost
+            why = f"{lost}: {failed[name]}" if name in failed else str(lost)
+            if quick and name not in _usual(quick=True):
+                tables[name] = table.LeftOut("a quick run leaves this figure out")
+            else:
+                tables[name] = table.Missing(why)
     return report.write(out, tables, {name: _module(name).SUMMARY for name in FIGURES})
 
 
@@ -88,6 +108,7 @@ def _parse(given: list[str]) -> Namespace:
     parser.add_argument("--quick", action="store_true", help="within a minute, with fewer draws")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "figures",
                         help="default: results/figures/")  # fmt: skip
+    parser.add_jobs("figures")
     parser.add_argument("--list", action="store_true", help="name the figures and stop")
     options = parser.parse_args(given)
     for name in options.names:
@@ -101,6 +122,11 @@ def _parse(given: list[str]) -> Namespace:
 def _usual(*, quick: bool) -> list[str]:
     """What is made when no name is given."""
     return [name for name in FIGURES if not quick or getattr(_module(name), "IN_QUICK", True)]
+
+
+def _waits(name: str) -> bool:
+    """Whether a figure has time: the long ones are started first."""
+    return not getattr(_module(name), "LONG", False)
 
 
 def _module(name: str) -> ModuleType:

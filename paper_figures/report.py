@@ -16,7 +16,7 @@ from typing import Any
 from fsd_jax._files import write_text
 from fsd_jax._provenance import provenance
 from paper_figures.statements import STATEMENTS, Statement
-from paper_figures.table import Missing, Table, words
+from paper_figures.table import LeftOut, Missing, Table, words
 from paper_figures.verdicts import NOT_TESTABLE, VERDICTS, Verdict
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -67,6 +67,8 @@ def judge(statement: Statement, tables: Tables) -> Verdict:
         if isinstance(table, Missing):
             raise table
         return statement.rule(table)
+    except LeftOut as error:
+        return _cannot(f"left out: {error}")
     except Missing as error:
         return _cannot(f"result missing: {error}")
     except (KeyError, TypeError, ValueError, ArithmeticError, IndexError) as error:

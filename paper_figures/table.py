@@ -23,6 +23,10 @@ class Missing(LookupError):
     """A result that is needed and not there; its text names the cell."""
 
 
+class LeftOut(Missing):
+    """A figure whose results were not asked for."""
+
+
 def row(
     series: str,
     value: float | None,

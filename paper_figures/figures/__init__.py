@@ -3,7 +3,7 @@
 A module has ``SUMMARY``, one line; ``settings(quick)``, plain values that decide every number;
 ``compute(settings, work)``, which yields rows (`paper_figures.table.row`); and ``draw(table)``,
 which returns a Matplotlib figure of the rows that are there. With ``IN_QUICK = False`` a quick run
-makes it only if it is named.
+makes it only if it is named; those with ``LONG = True`` are started first.
 """
 
 FIGURES = {

@@ -14,6 +14,7 @@ from paper_figures.table import Row, Table, row
 from paper_figures.work import SEED, Work
 
 SUMMARY = "closed form against L-BFGS and Adam, the loss around it, raw formula against truncation"
+LONG = True
 OPTIMIZERS = ("lbfgs", "adam")
 
 

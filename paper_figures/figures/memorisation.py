@@ -13,6 +13,7 @@ from paper_figures.table import Row, Table, row
 from paper_figures.work import SEED, Work
 
 SUMMARY = "share of generated samples that copy a target sample, against n_ta"
+LONG = True
 IN_QUICK = False
 """Several programs to compile: a quick run has it only if it is named."""
 METHODS = {

@@ -15,6 +15,7 @@ from paper_figures.table import Row, Table, row
 from paper_figures.work import Work
 
 SUMMARY = "residual noise: spiked-covariance threshold, error against t, floor of the paper's class"
+LONG = True
 
 
 def settings(quick: bool) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from paper_figures.table import Row, Table, row
 from paper_figures.work import SEED, Work
 
 SUMMARY = "ReLU networks against n_ta: few-shot, everything tuned, from scratch; the claimed rates"
+LONG = True
 IN_QUICK = False
 """Half a minute of training even when small, so a quick run has it only if it is named."""
 METHODS = {

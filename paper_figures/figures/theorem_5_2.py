@@ -13,6 +13,7 @@ from paper_figures.table import Row, Table, row
 from paper_figures.work import SEED, Work
 
 SUMMARY = "||VV' - AA'||^2 against n_ta, n_s, t, lambda^2, d and D: Monte Carlo, exact, bound"
+LONG = True
 BASE: dict[str, Any] = {"n_ta": 64, "n_s": 10_000, "d": 8, "t": 0.5, "latent_variance": 1.0}
 AMBIENT = 64
 """The bound's ``D`` where no ``D`` is drawn: without noise the error does not depend on it."""

@@ -6,7 +6,7 @@ import types
 import jax
 import pytest
 
-from benchmarks import schedule
+from benchmarks import schedule, side_by_side
 from benchmarks.__main__ import CASES
 from benchmarks.records import record
 
@@ -23,9 +23,8 @@ def fake(monkeypatch):
     return modules
 
 
-def test_one_core_runs_one_case_after_the_other(fake, monkeypatch, tmp_path):
-    monkeypatch.setattr(schedule.os, "cpu_count", lambda: 1)
-    done = list(schedule.run_all(fake, size="quick", seed=0, out=tmp_path, tell=print))
+def test_one_job_runs_one_case_after_the_other(fake, tmp_path):
+    done = list(schedule.run_all(fake, size="quick", seed=0, out=tmp_path, tell=print, jobs=1))
     assert [d.name for d in done] == ["first", "second"]
     assert all(d.seconds >= 0 for d in done)
     finished = {d.name: d for d in reversed(done)}
@@ -41,3 +40,19 @@ def test_an_accelerator_is_not_shared(fake, monkeypatch, tmp_path):
 
 def test_cases_that_time_are_cases():
     assert set(schedule.TIMED) < set(CASES.values())
+
+
+def test_processes_share_the_work_and_report_every_end():
+    lines = []
+    found = list(side_by_side.run(power, [(2, 3), (3, 2), (5, 1)], tell=lines.append, jobs=2))
+    assert sorted(found) == [5, 8, 9]
+    assert lines == [f"{n} of 3, 2 at a time" for n in (1, 2, 3)]
+
+
+def test_a_failure_reaches_the_caller():
+    with pytest.raises(TypeError, match="unsupported operand"):
+        list(side_by_side.run(power, [("2", 3), (3, 2)], tell=print, jobs=2))
+
+
+def power(base, exponent, _tell):
+    return base**exponent

@@ -42,6 +42,7 @@ def test_list_from_the_shell():
         (["tabel-1"], "no figure named 'tabel-1'; choose from table-1, lemma-5.1"),
         (["--quik"], "unrecognized arguments"),
         (["--out"], "expected one argument"),
+        (["--jobs", "0"], "must be a positive number, got '0'"),
         (["--out", "{file}"], "--out must be a writable folder"),
     ],
 )
@@ -106,7 +107,7 @@ def test_one_failure_costs_neither_the_others_nor_the_report(monkeypatch, tmp_pa
     bad.error = RuntimeError("out of memory")
     monkeypatch.setattr(command, "FIGURES", {"bad": "", "good": ""})
     monkeypatch.setattr(command, "_module", {"bad": bad, "good": good}.get)
-    assert main(["--out", str(tmp_path)]) == 1
+    assert main(["--jobs", "1", "--out", str(tmp_path)]) == 1
     assert capsys.readouterr().err == "paper_figures: bad failed: RuntimeError: out of memory\n"
     assert (tmp_path / "good.png").exists()
     assert not (tmp_path / "bad.png").exists()
@@ -119,7 +120,7 @@ def test_a_missing_extra_is_a_reason_in_the_report(monkeypatch, tmp_path, capsys
     bare.error = ImportError("no painter", name="painter")
     monkeypatch.setattr(command, "FIGURES", {"figure-1": "", "good": ""})
     monkeypatch.setattr(command, "_module", {"figure-1": bare, "good": good}.get)
-    assert main(["--out", str(tmp_path)]) == 1
+    assert main(["--jobs", "1", "--out", str(tmp_path)]) == 1
     reason = "needs painter: pip install 'fsd-jax[figures]'"
     assert capsys.readouterr().err == f"paper_figures: figure-1 skipped: {reason}\n"
     assert (tmp_path / "good.png").exists()
@@ -136,7 +137,8 @@ def test_a_quick_run_leaves_out_what_is_slow_unless_it_is_named(monkeypatch, tmp
     monkeypatch.setattr(command, "_module", {"figure-1": slow, "good": good}.get)
     assert main(["--quick", "--out", str(tmp_path)]) == 0
     assert not (tmp_path / "figure-1.png").exists()
-    assert "a quick run leaves this figure out" in (tmp_path / "report.json").read_text()
+    entries = {e["statement"]: e for e in json.loads((tmp_path / "report.json").read_text())}
+    assert entries["Figure 1"]["reason"] == "left out: a quick run leaves this figure out"
     assert main(["figure-1", "--quick", "--out", str(tmp_path)]) == 0
     assert (tmp_path / "figure-1.png").exists()
     assert "a quick run leaves this figure out" not in (tmp_path / "report.json").read_text()
@@ -148,5 +150,5 @@ def test_an_interruption_says_how_to_go_on(monkeypatch, tmp_path, capsys):
     tiny.error = KeyboardInterrupt()
     monkeypatch.setattr(command, "FIGURES", {"tiny": ""})
     monkeypatch.setattr(command, "_module", lambda name: tiny)
-    assert main(["--out", str(tmp_path)]) == 130
+    assert main(["--jobs", "1", "--out", str(tmp_path)]) == 130
     assert "interrupted; the same command goes on" in capsys.readouterr().err
