@@ -30,10 +30,11 @@ BY_NAME = {
     "section4-rates": "section4_rates",
     "memorisation": "memorisation",
     "pretraining": "pretraining",
+    "unet": "unet",
 }
-"""Studies of ten minutes each, which run only when they are named."""
+"""Studies of ten minutes each, `unet` of forty, which run only when they are named."""
 ALL = CASES | BY_NAME
-WITHOUT_FIGURE = ("simulate", "durability", "scaling", "memorisation", "pretraining")
+WITHOUT_FIGURE = ("simulate", "durability", "scaling", "memorisation", "pretraining", "unet")
 ROOT = Path(__file__).resolve().parent.parent
 
 

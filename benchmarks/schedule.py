@@ -6,7 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks import side_by_side
+from benchmarks import processes
 from benchmarks.context import Context
 from benchmarks.records import Record
 
@@ -29,7 +29,7 @@ def run_all(
     seed: int,
     out: Path,
     tell: Callable[[str], None],
-    jobs: int = side_by_side.CORES,
+    jobs: int = processes.CORES,
 ) -> Iterator[Done]:
     """Run cases and yield each as it ends.
 
@@ -43,7 +43,7 @@ def run_all(
     """
     tasks = {name: (name, module, size, seed, out) for name, module in modules.items()}
     together = [task for task in tasks.values() if task[1] not in TIMED]
-    yield from side_by_side.run(_run, together, tell=tell, jobs=jobs)
+    yield from processes.run(_run, together, tell=tell, jobs=jobs)
     for task in tasks.values():
         if task not in together:
             yield _run(*task, tell)

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
-from benchmarks import side_by_side
+from benchmarks import processes
 from benchmarks.console import Parser, configure, tell
 from paper_figures import report, style, table
 from paper_figures.figures import FIGURES
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # The longest first, so that no core waits at the end.
     tasks = [(name, options.out, options.quick) for name in sorted(names, key=_waits)]
     try:
-        for done in side_by_side.run(attempt, tasks, tell=tell, jobs=options.jobs):
+        for done in processes.run(attempt, tasks, tell=tell, jobs=options.jobs):
             tell("")
             if done.failure:
                 failed[done.name] = done.failure

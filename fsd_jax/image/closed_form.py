@@ -233,13 +233,14 @@ def _linear_losses(
 
 def generate(
     key: Key[Array, ""],
-    score: FewShotModel | LinearScore | EmpiricalScore | DecodedScore,
+    score: Any,
     n: int,
     *,
     shape: tuple[int, ...],
     steps: int = 100,
     delta: float = 1e-3,
     T: float = 10.0,
+    loop: str = "scan",
 ) -> np.ndarray:
     """Samples of the reverse process, denoised at its last time.
 
@@ -247,12 +248,14 @@ def generate(
 
     Args:
         key: random key.
-        score: a score, or an adapted model.
+        score: an adapted model, or a score with a ``(D,)`` mean, such as `LinearScore`,
+            `EmpiricalScore`, `DecodedScore` or a U-Net's.
         n: number of samples.
         shape: of one sample.
         steps: exponential-integrator steps, of lengths proportional to ``t``.
         delta: last time.
         T: first time.
+        loop: as in `fsd_jax.sampler.sample`; ``"host"`` for networks on a CPU.
 
     Returns:
         ``(n, *shape)``.
@@ -261,9 +264,9 @@ def generate(
         ValueError: bad numbers, or a shape that is not the score's.
     """
     linear = score.linear if isinstance(score, FewShotModel) else score
-    ambient = linear.decoder.shape[0] if isinstance(linear, DecodedScore) else linear.mean.shape[0]
+    ambient = linear.mean.shape[0]
     if int(np.prod(shape)) != ambient:
         raise ValueError(f"shape {shape} has {int(np.prod(shape))} numbers, the score {ambient}")
     times = geometric_grid(delta, T, steps).astype(linear.mean.dtype)
-    x = sample(key, linear, times=times, n=n, shape=ambient, denoise=True)
+    x = sample(key, linear, times=times, n=n, shape=ambient, denoise=True, loop=loop)
     return np.asarray(x).reshape(n, *shape)

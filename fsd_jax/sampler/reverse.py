@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from fsd_jax import _checks
 from fsd_jax.process import VP
-from fsd_jax.sampler.grid import METHODS, Coefficients, Steps, coefficients, steps_of, tweedie
+from fsd_jax.sampler.grid import METHODS, Steps, coefficients, steps_of, tweedie
 from fsd_jax.score.linear import LinearScore
 
 Score = Callable[[Array, Array], Array]
@@ -33,6 +33,7 @@ def sample(
     initial: ArrayLike | None = None,
     denoise: bool = False,
     chunk: int | None = None,
+    loop: str = "scan",
     progress: Callable[[int, int], None] | None = None,
 ) -> Float[Array, "n *shape"]:
     """Draw samples by running the forward process backwards from ``T`` to ``delta``.
@@ -64,6 +65,8 @@ def sample(
         initial: ``(n, *shape)`` samples at time ``T`` instead of ``N(0, I)``.
         denoise: replace the result by Tweedie's estimate of the clean sample behind it.
         chunk: samples that are worked on at once, which bounds memory; None is all.
+        loop: ``"scan"`` is one compiled program; ``"host"`` calls one for each step, which a
+            network with convolutions wants on a CPU: inside a loop XLA runs them 10 times slower.
         progress: called on the host with ``(samples done, n)`` after each chunk.
 
     Returns:
@@ -84,16 +87,18 @@ def sample(
         (5, 40)
     """
     _checks.choice("method", method, METHODS)
+    _checks.choice("loop", loop, tuple(LOOPS))
     if not callable(score):
         raise ValueError(f"score must be a function of (x, t), got {type(score).__name__}")
     start, n, shape = _start(score, initial, n, shape)
-    dtype = score.basis.dtype if isinstance(score, LinearScore) else jnp.zeros(()).dtype
-    dtype = dtype if start is None else start.dtype
+    # Scores of a model have its mean, and want samples of its dtype.
+    like = getattr(score, "mean", jnp.zeros(())) if start is None else start
+    dtype = like.dtype
     process = _process(score, process)
     steps = steps_of(times, dtype, process)
     chunk = n if chunk is None else min(_checks.dimension("chunk", chunk), n)
     run = partial(
-        _chunk, score=_as_pytree(score), steps=steps, process=process, shape=shape,
+        LOOPS[loop], score=_as_pytree(score), steps=steps, process=process, shape=shape,
         method=method, denoise=bool(denoise), dtype=dtype,
     )  # fmt: skip
     parts = []
@@ -108,8 +113,7 @@ def sample(
     return jnp.concatenate(parts)[:n] if len(parts) > 1 else parts[0]
 
 
-@partial(jax.jit, static_argnames=("shape", "method", "denoise", "dtype"))
-def _chunk(
+def _on_host(
     key: Key[Array, ""],
     index: Int[Array, " rows"],
     initial: Float[Array, "rows *shape"] | None,
@@ -122,30 +126,81 @@ def _chunk(
     denoise: bool,
     dtype: Any,
 ) -> Float[Array, "rows *shape"]:
-    keys = jax.vmap(partial(jax.random.fold_in, key))(index)
-    x = normals(keys, 0, shape, dtype) if initial is None else initial
-    evaluate = partial(_evaluate, score)
+    keys, x = _begin(key, index, initial, shape=shape, dtype=dtype)
+    for number in range(steps.size.shape[0]):
+        step = jax.tree.map(lambda leaf, i=number: leaf[i], steps)
+        x = _advance(keys, x, number + 1, step, score=score, method=method)
+    return _denoise(x, steps.stop[-1], score=score, process=process) if denoise else x
 
-    def move(step: Coefficients, x: Array, t: Array) -> Array:
-        return step.keep * x + step.push * evaluate(x, t)
+
+@partial(jax.jit, static_argnames=("shape", "method", "denoise", "dtype"))
+def _in_one_scan(
+    key: Key[Array, ""],
+    index: Int[Array, " rows"],
+    initial: Float[Array, "rows *shape"] | None,
+    *,
+    score: Score,
+    steps: Steps,
+    process: VP,
+    shape: tuple[int, ...],
+    method: str,
+    denoise: bool,
+    dtype: Any,
+) -> Float[Array, "rows *shape"]:
+    keys, x = _begin(key, index, initial, shape=shape, dtype=dtype)
 
     def advance(x: Array, row: tuple[Array, Steps]) -> tuple[Array, None]:
-        number, (t, s, h) = row
-        if method == "heun_ode":
-            first = (x + evaluate(x, t)) / 2
-            ahead = x + h * first
-            return x + h / 2 * (first + (ahead + evaluate(ahead, s)) / 2), None
-        step = coefficients(method, h)
-        moved = move(step, x, t)
-        if method.endswith("sde"):
-            moved = moved + jnp.sqrt(step.noise) * normals(keys, number, shape, dtype)
-        return moved, None
+        return _advance(keys, x, *row, score=score, method=method), None
 
     numbers = 1 + jnp.arange(steps.size.shape[0])
     x, _ = jax.lax.scan(advance, x, (numbers, steps))
-    if denoise:
-        x = move(tweedie(steps.stop[-1], process), x, steps.stop[-1])
-    return x
+    return _denoise(x, steps.stop[-1], score=score, process=process) if denoise else x
+
+
+LOOPS: dict[str, Callable[..., Array]] = {"scan": _in_one_scan, "host": _on_host}
+
+
+def _begin(
+    key: Key[Array, ""],
+    index: Int[Array, " rows"],
+    initial: Float[Array, "rows *shape"] | None,
+    *,
+    shape: tuple[int, ...],
+    dtype: Any,
+) -> tuple[Key[Array, " rows"], Float[Array, "rows *shape"]]:
+    """A key for each sample, and where it starts."""
+    keys = jax.vmap(partial(jax.random.fold_in, key))(index)
+    return keys, normals(keys, 0, shape, dtype) if initial is None else initial
+
+
+@partial(jax.jit, static_argnames=("method",))
+def _advance(
+    keys: Key[Array, " rows"],
+    x: Float[Array, "rows *shape"],
+    number: Array | int,
+    step: Steps,
+    *,
+    score: Score,
+    method: str,
+) -> Float[Array, "rows *shape"]:
+    t, s, h = step
+    if method == "heun_ode":
+        first = (x + _evaluate(score, x, t)) / 2
+        ahead = x + h * first
+        return x + h / 2 * (first + (ahead + _evaluate(score, ahead, s)) / 2)
+    how = coefficients(method, h)
+    moved = how.keep * x + how.push * _evaluate(score, x, t)
+    if method.endswith("sde"):
+        moved = moved + jnp.sqrt(how.noise) * normals(keys, number, x.shape[1:], x.dtype)
+    return moved
+
+
+@jax.jit
+def _denoise(
+    x: Float[Array, "rows *shape"], t: Array, *, score: Score, process: VP
+) -> Float[Array, "rows *shape"]:
+    how = tweedie(t, process)
+    return how.keep * x + how.push * _evaluate(score, x, t)
 
 
 def normals(

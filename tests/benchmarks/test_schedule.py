@@ -6,7 +6,7 @@ import types
 import jax
 import pytest
 
-from benchmarks import schedule, side_by_side
+from benchmarks import processes, schedule
 from benchmarks.__main__ import CASES
 from benchmarks.records import record
 
@@ -44,14 +44,14 @@ def test_cases_that_time_are_cases():
 
 def test_processes_share_the_work_and_report_every_end():
     lines = []
-    found = list(side_by_side.run(power, [(2, 3), (3, 2), (5, 1)], tell=lines.append, jobs=2))
+    found = list(processes.run(power, [(2, 3), (3, 2), (5, 1)], tell=lines.append, jobs=2))
     assert sorted(found) == [5, 8, 9]
     assert lines == [f"{n} of 3, 2 at a time" for n in (1, 2, 3)]
 
 
 def test_a_failure_reaches_the_caller():
     with pytest.raises(TypeError, match="unsupported operand"):
-        list(side_by_side.run(power, [("2", 3), (3, 2)], tell=print, jobs=2))
+        list(processes.run(power, [("2", 3), (3, 2)], tell=print, jobs=2))
 
 
 def power(base, exponent, _tell):

@@ -10,7 +10,7 @@ import pytest
 
 import fsd_jax as fsd
 from fsd_jax import sampler
-from fsd_jax.sampler.reverse import _chunk
+from fsd_jax.sampler.reverse import _in_one_scan
 from tests import reference
 
 D, K, N = 4, 12, 100_000
@@ -79,6 +79,16 @@ def test_samples_do_not_depend_on_chunks_or_on_how_many(score):
     assert np.std(np.asarray(whole), axis=0).min() > 0.1
 
 
+@pytest.mark.parametrize("method", ["ei_sde", "heun_ode"])
+def test_steps_on_the_host_are_the_steps_of_the_scan(score, method):
+    draw = partial(sampler.sample, jax.random.key(3), score, times=TIMES, n=4, method=method)
+    np.testing.assert_allclose(
+        draw(loop="host", denoise=True), draw(denoise=True), rtol=1e-5, atol=1e-5
+    )
+    with pytest.raises(ValueError, match="loop must be"):
+        draw(loop="while")
+
+
 def test_any_score_on_images_from_a_given_start():
     """A mixture of two spikes on an image of two pixels: the ODE carries each start to one."""
     centre = jnp.array([[1.0, -0.5]])
@@ -106,10 +116,10 @@ def test_a_model_with_new_numbers_does_not_compile_anew(score):
 
     models = [fsd.LinearScore(**(vars(score) | {"mean": score.mean + i})) for i in range(3)]
     sampler.sample(jax.random.key(0), models[0].denoise, times=TIMES, n=3, shape=D)
-    before = _chunk._cache_size()
+    before = _in_one_scan._cache_size()
     for model in models:
         sampler.sample(jax.random.key(0), model.denoise, times=TIMES, n=3, shape=D)
-    assert _chunk._cache_size() == before
+    assert _in_one_scan._cache_size() == before
     counted = chex.assert_max_traces(traced, n=1)
     for i in range(2):
         sampler.sample(jax.random.key(i), counted, times=TIMES, n=3, shape=D, process=PROCESS)

@@ -1,0 +1,189 @@
+"""Section 6 with a U-Net: all of it tuned, or its rim only, measured along the way."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+import fsd_jax as fsd
+from benchmarks import table
+from benchmarks.cases.images import SHOTS, SHOWN, Setting, measure, setting_of
+from benchmarks.context import Context
+from benchmarks.records import Record, record
+from fsd_jax._files import write_atomically
+from fsd_jax.image import closed_form, data, metrics
+from fsd_jax.image.finetune import SETS, Progress, UNetRecipe, train_unet
+from fsd_jax.image.task import ImageTask
+from fsd_jax.image.unet import PAPER, UNetScore, UNetSize, new_unet_score
+
+SUMMARY = "a U-Net on drawn faces: everything, encoder and decoder, or its rim tuned, step by step"
+DRAWS: dict[str, Callable[..., ImageTask]] = {"avatars": data.avatars, "critters": data.critters}
+METRICS = ("f_mem", "target_share", "nearest_distance", "diversity", "frechet", "heldout_loss")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """Sizes of one run.
+
+    Attributes:
+        data: sets that are drawn.
+        side: of an image.
+        source: images; `heldout` more of the target.
+        network: its size.
+        pretrain: recipe on the source.
+        finetune: recipe on the target.
+        marks: steps at which fine-tuning is measured.
+        samples: images that are generated at each mark, in `steps` steps.
+        held: held-out images of the denoising loss.
+    """
+
+    data: tuple[str, ...]
+    side: int
+    source: int
+    heldout: int
+    network: UNetSize
+    pretrain: UNetRecipe
+    finetune: UNetRecipe
+    marks: tuple[int, ...]
+    samples: int
+    steps: int
+    held: int
+
+
+QUICK = Scale(
+    data=("avatars",), side=16, source=100, heldout=100,
+    network=UNetSize(multipliers=(1, 2), attention=(False, True), blocks=1),
+    pretrain=UNetRecipe(steps=20), finetune=UNetRecipe(steps=20, batch_size=2), marks=(10, 20),
+    samples=36, steps=5, held=4,
+)  # fmt: skip
+CPU = Scale(
+    data=("avatars",), side=28, source=2000, heldout=1000, network=UNetSize(),
+    pretrain=UNetRecipe(steps=2500, learning_rate=1e-3, ema=0.995),
+    finetune=UNetRecipe(steps=2000, batch_size=2), marks=(200, 600, 2000),
+    samples=64, steps=50, held=40,
+)  # fmt: skip
+"""A higher rate than the paper's, for there are 25 times fewer steps."""
+FULL = Scale(
+    data=("avatars", "critters"), side=64, source=6400, heldout=1000, network=PAPER,
+    pretrain=UNetRecipe(steps=64_000), finetune=UNetRecipe(steps=2000, batch_size=2),
+    marks=(200, 600, 2000), samples=256, steps=100, held=200,
+)  # fmt: skip
+"""Section 6: 200 epochs of 6400 images by 20, then 400 epochs of 10 images by 2."""
+
+
+def run(context: Context) -> Iterator[Record]:
+    """Yield every measure of every set of tuned blocks at every mark."""
+    scale = context.pick(QUICK, CPU, FULL)
+    for name in scale.data:
+        try:
+            task = DRAWS[name](
+                size=scale.side, source=scale.source, shots=SHOTS, heldout=scale.heldout
+            )
+        except ImportError as error:
+            yield record("unet", name, "all", "f_mem", None, status=f"skipped: {error}")
+            continue
+        setting = setting_of(task, samples=scale.samples, steps=scale.steps, seed=context.seed)
+        yield from _study(context, scale, setting)
+
+
+def _study(context: Context, scale: Scale, setting: Setting) -> Iterator[Record]:
+    shots, held = setting.pool[:SHOTS], setting.pool[SHOTS:][:200]
+    key = jax.random.key(setting.seed)
+    source = _pretrained(context, scale, setting, jax.random.fold_in(key, 0))
+    pictures = {"targets": shots}
+
+    def rows(method: str, score: Any, step: int, loop: str) -> Iterator[Record]:
+        context.tell(f"unet {setting.name}: measuring {method} after {step} steps")
+        drawn = closed_form.generate(
+            jax.random.fold_in(key, 1), score, scale.samples, shape=shots.shape[1:],
+            steps=scale.steps, loop=loop,
+        )  # fmt: skip
+        pictures[method if step in (0, scale.finetune.steps) else f"{method} {step}"] = drawn
+        found = measure(setting, drawn, shots, held)
+        found["heldout_loss"] = _heldout(jax.random.fold_in(key, 2), score, held[: scale.held])
+        for metric in METRICS:
+            value = found[metric]
+            yield record(
+                "unet", setting.name, method, metric, value.value, stderr=value.stderr, step=step,
+                low=value.low, high=value.high, samples=scale.samples, n_ta=SHOTS,
+                n_s=len(setting.source), D=shots[0].size,
+            )  # fmt: skip
+
+    yield from rows("source", source, 0, "host")
+    tuned = fsd.finetune(setting.pretrained, shots).linear
+    yield from rows("closed_form", tuned, 0, "scan")
+    yield from rows("exact_everything", fsd.EmpiricalScore.from_samples(shots), 0, "scan")
+    for number, which in enumerate(SETS):
+        marks: dict[int, UNetScore] = {}
+
+        def watch(progress: Progress, which: str = which, marks: dict = marks) -> None:
+            context.tell(f"unet {setting.name}: {which}, step {progress.step} of {progress.steps}")
+            if progress.step in scale.marks:
+                marks[progress.step] = progress.score
+
+        done = train_unet(
+            jax.random.fold_in(key, 3 + number), source, shots, recipe=scale.finetune, which=which,
+            every=scale.marks[0], watch=watch,
+        )  # fmt: skip
+        if done.diverged_at is not None:
+            status = f"diverged at step {done.diverged_at}"
+            yield record("unet", setting.name, which, "f_mem", None, status=status)
+        for step, score in marks.items():
+            yield from rows(which, score, step, "host")
+    _store(context.out / f"unet-{setting.name}.npz", pictures)
+
+
+def _pretrained(context: Context, scale: Scale, setting: Setting, key: jax.Array) -> UNetScore:
+    """The source's network, from its checkpoint if that is there."""
+    start = new_unet_score(jax.random.fold_in(key, 0), setting.source, size=scale.network)
+    context.out.mkdir(parents=True, exist_ok=True)
+    sheet = context.out / f"unet-{setting.name}-pretraining.npz"
+
+    def watch(progress: Progress) -> None:
+        left = f"loss {progress.loss:.4f}, step {progress.step} of {progress.steps}"
+        context.tell(f"unet {setting.name}: pre-training, {left}")
+        if progress.step % (5 * EVERY) == 0:
+            images = closed_form.generate(
+                key, progress.score, SHOWN, shape=progress.score.shape, steps=25, loop="host"
+            )
+            _store(sheet, {f"after {progress.step} steps": images})
+
+    return train_unet(
+        jax.random.fold_in(key, 1), start, setting.source, recipe=scale.pretrain, every=EVERY,
+        checkpoint=context.out / f"unet-{setting.name}-{context.size}.checkpoint", watch=watch,
+    ).score  # fmt: skip
+
+
+EVERY = 100
+"""Steps between checkpoints of pre-training."""
+
+
+def _heldout(key: jax.Array, score: Any, held: np.ndarray) -> metrics.Estimate:
+    """Held-out loss integrated over t, all methods with the same noise."""
+    times, weights = map(np.asarray, fsd.VP().quadrature(nodes=8))
+    each = [
+        # One time a call: networks are slow inside loops.
+        metrics.denoising_losses(jax.random.fold_in(key, i), score, held, times=np.array([t]))[:, 0]
+        for i, t in enumerate(times)
+    ]
+    return metrics.mean_of(np.stack(each, axis=1) @ weights)
+
+
+def _store(path: Path, rows: dict[str, np.ndarray]) -> None:
+    """Keep pictures, named, as bytes of colour."""
+    arrays = {
+        f"row_{i}": np.round(255 * np.clip(images[:SHOWN], 0, 1)).astype(np.uint8)
+        for i, images in enumerate(rows.values())
+    }
+    names = np.array(list(rows))
+    write_atomically(path, lambda file: np.savez_compressed(file, names=names, **arrays))
+
+
+def lines(rows: list[Record]) -> table.Lines:
+    """One line a method and step, one column a measure."""
+    if any(row["value"] is None for row in rows):
+        return table.plain(rows)
+    return table.pivot(rows, ("method", "step"), lambda row: row["metric"], table.short)

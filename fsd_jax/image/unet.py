@@ -1,0 +1,343 @@
+"""The U-Net of Section 6 and its score: blocks numbered from the image inwards and out again."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+from fsd_jax import _checks
+from fsd_jax.process import VP
+
+PREDICTIONS = ("preconditioned", "epsilon", "x0")
+"""What the network's output stands for; see `UNetScore`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UNetSize:
+    """How large a network is: each level halves the sides and has `blocks` blocks on the way down.
+
+    Attributes:
+        channels: of the first level.
+        multipliers: of the channels, one a level.
+        attention: whether a level's blocks attend, one a level.
+        blocks: residual blocks a level on the way down; one more on the way up.
+        groups: of channels that are normalised together.
+    """
+
+    channels: int = 16
+    multipliers: tuple[int, ...] = (1, 2, 2)
+    attention: tuple[bool, ...] = (False, False, True)
+    blocks: int = 2
+    groups: int = 8
+
+    def __post_init__(self) -> None:
+        for name in ("channels", "blocks", "groups"):
+            _checks.dimension(name, getattr(self, name))
+        if not self.multipliers or len(self.attention) != len(self.multipliers):
+            raise ValueError(
+                f"multipliers and attention must be of one length, at least 1, got "
+                f"{self.multipliers} and {self.attention}"
+            )
+        if self.channels % self.groups:
+            raise ValueError(f"groups must divide channels = {self.channels}, got {self.groups}")
+
+
+PAPER = UNetSize(
+    channels=64, multipliers=(1, 2, 2, 4), attention=(False, False, True, True), groups=32
+)
+"""11 blocks down, 2 in the middle and 15 up, for images of 64 x 64; wants an accelerator."""
+
+
+def _same(
+    channels_in: int, channels_out: int, side: int, key: Key[Array, ""], dtype: np.dtype
+) -> eqx.nn.Conv2d:
+    return eqx.nn.Conv2d(channels_in, channels_out, side, padding=side // 2, key=key, dtype=dtype)
+
+
+class _Attention(eqx.Module):
+    """Self-attention over the pixels, with one head."""
+
+    norm: eqx.nn.GroupNorm
+    query_key_value: eqx.nn.Conv2d
+    out: eqx.nn.Conv2d
+
+    def __init__(self, channels: int, groups: int, key: Key[Array, ""], dtype: np.dtype):
+        first, second = jax.random.split(key)
+        self.norm = eqx.nn.GroupNorm(groups, channels, dtype=dtype)
+        self.query_key_value = _same(channels, 3 * channels, 1, first, dtype)
+        self.out = _same(channels, channels, 1, second, dtype)
+
+    def __call__(self, x: Float[Array, "c h w"]) -> Float[Array, "c h w"]:
+        channels = x.shape[0]
+        both = self.query_key_value(self.norm(x)).reshape(3, channels, -1)
+        weights = jax.nn.softmax(both[0].T @ both[1] / math.sqrt(channels), axis=-1)
+        return x + self.out((both[2] @ weights.T).reshape(x.shape))
+
+
+class _Block(eqx.Module):
+    """A residual block that knows the time, and attention behind it if it has any."""
+
+    norms: tuple[eqx.nn.GroupNorm, eqx.nn.GroupNorm]
+    convs: tuple[eqx.nn.Conv2d, eqx.nn.Conv2d]
+    time: eqx.nn.Linear
+    shortcut: eqx.nn.Conv2d | None
+    attention: _Attention | None
+
+    def __init__(
+        self, channels_in: int, channels_out: int, attends: bool, *, size: UNetSize,
+        key: Key[Array, ""], dtype: np.dtype,
+    ):  # fmt: skip
+        keys = jax.random.split(key, 5)
+        groups = math.gcd(size.groups, channels_in), size.groups
+        self.norms = (
+            eqx.nn.GroupNorm(groups[0], channels_in, dtype=dtype),
+            eqx.nn.GroupNorm(groups[1], channels_out, dtype=dtype),
+        )
+        self.convs = (
+            _same(channels_in, channels_out, 3, keys[0], dtype),
+            _same(channels_out, channels_out, 3, keys[1], dtype),
+        )
+        self.time = eqx.nn.Linear(4 * size.channels, channels_out, key=keys[2], dtype=dtype)
+        self.shortcut = None
+        if channels_in != channels_out:
+            self.shortcut = _same(channels_in, channels_out, 1, keys[3], dtype)
+        self.attention = _Attention(channels_out, groups[1], keys[4], dtype) if attends else None
+
+    def __call__(self, x: Float[Array, "c h w"], time: Float[Array, " e"]) -> Array:
+        inner = self.convs[0](jax.nn.silu(self.norms[0](x)))
+        inner = inner + self.time(jax.nn.silu(time))[:, None, None]
+        inner = self.convs[1](jax.nn.silu(self.norms[1](inner)))
+        x = inner + (x if self.shortcut is None else self.shortcut(x))
+        return x if self.attention is None else self.attention(x)
+
+
+class _Downsample(eqx.Module):
+    """Half the sides."""
+
+    conv: eqx.nn.Conv2d
+
+    def __init__(self, channels: int, key: Key[Array, ""], dtype: np.dtype):
+        self.conv = eqx.nn.Conv2d(channels, channels, 3, stride=2, padding=1, key=key, dtype=dtype)
+
+    def __call__(self, x: Float[Array, "c h w"], time: Float[Array, " e"]) -> Array:
+        return self.conv(x)
+
+
+class _Upsample(eqx.Module):
+    """Twice the sides, each pixel four times and then smoothed."""
+
+    conv: eqx.nn.Conv2d
+
+    def __init__(self, channels: int, key: Key[Array, ""], dtype: np.dtype):
+        self.conv = _same(channels, channels, 3, key, dtype)
+
+    def __call__(self, x: Float[Array, "c h w"], time: Float[Array, " e"]) -> Array:
+        return self.conv(jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2))
+
+
+class UNet(eqx.Module):
+    """Residual blocks down to small sides and up again, each level handed across.
+
+    ``down``, ``middle`` and ``up`` are tuples of blocks in the order of application, so "the first
+    4 down and the last 4 up" are ``down[:4]`` and ``up[-4:]``.
+    """
+
+    stem: eqx.nn.Conv2d
+    time: tuple[eqx.nn.Linear, eqx.nn.Linear]
+    down: tuple[_Block | _Downsample, ...]
+    middle: tuple[_Block, _Block]
+    up: tuple[_Block | _Upsample, ...]
+    norm: eqx.nn.GroupNorm
+    head: eqx.nn.Conv2d
+
+    def __init__(self, key: Key[Array, ""], *, colours: int, size: UNetSize, dtype: np.dtype):
+        keys = iter(jax.random.split(key, 8 + 4 * len(size.multipliers) * (size.blocks + 2)))
+        width, most = size.channels, len(size.multipliers) - 1
+
+        def block(channels_in: int, channels_out: int, attends: bool) -> _Block:
+            return _Block(
+                channels_in, channels_out, attends, size=size, key=next(keys), dtype=dtype
+            )
+
+        self.stem = _same(colours, width, 3, next(keys), dtype)
+        self.time = (
+            eqx.nn.Linear(width, 4 * width, key=next(keys), dtype=dtype),
+            eqx.nn.Linear(4 * width, 4 * width, key=next(keys), dtype=dtype),
+        )
+        here, across = width, [width]
+        down: list[_Block | _Downsample] = []
+        for level, (factor, attends) in enumerate(
+            zip(size.multipliers, size.attention, strict=True)
+        ):
+            for _ in range(size.blocks):
+                down.append(block(here, factor * width, attends))
+                here = factor * width
+                across.append(here)
+            if level < most:
+                down.append(_Downsample(here, next(keys), dtype))
+                across.append(here)
+        self.middle = (block(here, here, True), block(here, here, False))
+        up: list[_Block | _Upsample] = []
+        for level in range(most, -1, -1):
+            for _ in range(size.blocks + 1):
+                out = size.multipliers[level] * width
+                up.append(block(here + across.pop(), out, size.attention[level]))
+                here = out
+            if level:
+                up.append(_Upsample(here, next(keys), dtype))
+        self.down, self.up = tuple(down), tuple(up)
+        self.norm = eqx.nn.GroupNorm(size.groups, here, dtype=dtype)
+        head = _same(here, colours, 3, next(keys), dtype)
+        # The untrained network's output is zero, which is the best that it can say.
+        self.head = jax.tree.map(jnp.zeros_like, head)
+
+    def __call__(self, x: Float[Array, "c h w"], step: Float[Array, ""]) -> Float[Array, "c h w"]:
+        """The output for one image at DDPM's `step`, in ``[0, 1000]``."""
+        time = self.time[0](_waves(step, self.stem.out_channels))
+        time = self.time[1](jax.nn.silu(time))
+        x = self.stem(x)
+        across = [x]
+        for layer in self.down:
+            x = layer(x, time)
+            across.append(x)
+        for layer in self.middle:
+            x = layer(x, time)
+        for rise in self.up:
+            if isinstance(rise, _Block):
+                x = jnp.concatenate([x, across.pop()])
+            x = rise(x, time)
+        return self.head(jax.nn.silu(self.norm(x)))
+
+
+def _waves(step: Float[Array, ""], n: int) -> Float[Array, " n"]:
+    """Sines and cosines of the step, of wavelengths from 2 pi to 2 pi 10^4."""
+    rates = jnp.exp(-math.log(1e4) * jnp.arange(n // 2, dtype=step.dtype) / max(n // 2 - 1, 1))
+    angles = step * rates
+    return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)])
+
+
+LOW, HIGH = 0.1, 19.9
+"""DDPM's rates: ``B(s) = LOW s + HIGH s^2 / 2`` for the share ``s`` of its 1000 steps."""
+
+
+def time_of_share(share: Float[Array, "*b"]) -> Float[Array, "*b"]:
+    """``B`` after a share of DDPM's linear schedule, from 0 to 10.05; the paper's ``t``."""
+    return share * (LOW + HIGH / 2 * share)
+
+
+def _share_of_time(time: Float[Array, "*b"]) -> Float[Array, "*b"]:
+    return 2 * time / (LOW + jnp.sqrt(LOW**2 + 2 * HIGH * time))
+
+
+class UNetScore(eqx.Module):
+    """``s(x, t) = a (x - m mu) + b F((x - m mu) / sqrt(m^2 v + sigma^2), t)`` with a U-Net ``F``.
+
+    The coefficients say what ``F`` predicts:
+
+        epsilon          a = 0,                     b = -1/sigma: the noise
+        x0               a = -1/sigma^2,            b = m/sigma^2: the clean image
+        preconditioned   a = -1/(m^2 v + sigma^2),  b = m sqrt(v) / (sigma sqrt(m^2 v + sigma^2)):
+                         what an isotropic Gaussian score leaves
+
+    Training minimises ``|s + eps/sigma|^2 / b^2``, so ``F``'s own target has the weight one; for
+    `epsilon` and `x0` this is DDPM's loss, and the squared error of the image.
+
+    Attributes:
+        net: the network.
+        mean: ``(D,)`` ``mu``, the source's mean image, flat.
+        variance: ``v``, one number, the mean over pixels of the source's variance.
+        process: forward process.
+        prediction: one of `PREDICTIONS`.
+        shape: ``(H, W, C)`` of an image.
+    """
+
+    net: UNet
+    mean: Float[Array, " D"]
+    variance: Float[Array, ""]
+    process: VP
+    prediction: str = eqx.field(static=True)
+    shape: tuple[int, int, int] = eqx.field(static=True)
+
+    def __repr__(self) -> str:
+        n = sum(leaf.size for leaf in jax.tree.leaves(self.net))
+        return f"UNetScore({self.shape}, {n} weights, {self.prediction})"
+
+    def __call__(
+        self, x: Float[Array, "n *shape"], t: Float[Array, "*n"]
+    ) -> Float[Array, "n *shape"]:
+        """The score of a batch, flat or as images, at one time or at a time for each."""
+        images = x.reshape(-1, *self.shape)
+        times = jnp.broadcast_to(jnp.asarray(t, x.dtype), images.shape[:1])
+        value, _ = jax.vmap(self.one)(images, times)
+        return value.reshape(x.shape)
+
+    def one(
+        self, x: Float[Array, "h w c"], t: Float[Array, ""]
+    ) -> tuple[Float[Array, "h w c"], Float[Array, ""]]:
+        """The score of one image, and its ``b``."""
+        m, noise = self.process.signal(t), self.process.noise_variance(t)
+        total = m**2 * self.variance + noise
+        centred = x - m * self.mean.reshape(self.shape)
+        a, b = {
+            "epsilon": (jnp.zeros_like(m), -1 / jnp.sqrt(noise)),
+            "x0": (-1 / noise, m / noise),
+            "preconditioned": (-1 / total, m * jnp.sqrt(self.variance / (noise * total))),
+        }[self.prediction]
+        step = 1000 * _share_of_time(-2 * jnp.log(m))
+        out = self.net(jnp.moveaxis(centred / jnp.sqrt(total), -1, 0), step)
+        return a * centred + b * jnp.moveaxis(out, 0, -1), b
+
+
+def new_unet_score(
+    key: Key[Array, ""],
+    x_source: np.ndarray,
+    *,
+    size: UNetSize = UNetSize(),
+    prediction: str = "preconditioned",
+    process: VP = VP(),
+) -> UNetScore:
+    """An untrained score for images like these.
+
+    Args:
+        key: random key.
+        x_source: ``(n, H, W, C)`` source images, for their shape, dtype, mean and variance.
+        size: of the network; `PAPER` is the paper's.
+        prediction: one of `PREDICTIONS`.
+        process: forward process.
+
+    Raises:
+        ValueError: no images, or sides that cannot be halved often enough.
+
+    Example:
+        >>> import jax, numpy as np
+        >>> from fsd_jax.image.unet import UNetSize, new_unet_score
+        >>> images = np.random.default_rng(0).random((5, 8, 8, 3), dtype=np.float32)
+        >>> size = UNetSize(channels=4, groups=2, multipliers=(1, 2), attention=(False, False))
+        >>> score = new_unet_score(jax.random.key(0), images, size=size)
+        >>> score, len(score.net.down), len(score.net.middle), len(score.net.up)
+        (UNetScore((8, 8, 3), 6719 weights, preconditioned), 5, 2, 7)
+    """
+    _checks.choice("prediction", prediction, PREDICTIONS)
+    shape = _image_shape(x_source.shape, size.multipliers)
+    flat, _ = _checks.samples("x_source", x_source, rows=2, images=True)
+    net = UNet(key, colours=shape[2], size=size, dtype=flat.dtype)
+    return UNetScore(
+        net=net, mean=jnp.mean(flat, axis=0), variance=jnp.mean(jnp.var(flat, axis=0)),
+        process=process,
+        prediction=prediction, shape=shape,
+    )  # fmt: skip
+
+
+def _image_shape(shape: Sequence[int], multipliers: tuple[int, ...]) -> tuple[int, int, int]:
+    halved = 2 ** (len(multipliers) - 1)
+    if len(shape) != 4 or shape[1] % halved or shape[2] % halved:
+        raise ValueError(
+            f"x_source must have shape (n, H, W, C) with H and W multiples of {halved}, "
+            f"got {tuple(shape)}; resize the images or use fewer levels"
+        )
+    return shape[1], shape[2], shape[3]
