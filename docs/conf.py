@@ -1,0 +1,76 @@
+"""The documentation site: ``make docs`` builds it into docs/_build/html, warnings as errors.
+
+Nothing in the built pages comes from elsewhere: formulas are MathML, written at build time, and
+there are no web fonts and no scripts from other hosts.
+"""
+
+import sys
+from pathlib import Path
+
+import matplotlib as mpl
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE / "_ext"))
+
+from fsd_jax import __version__  # noqa: E402
+
+project = "fsd_jax"
+author = "the authors of fsd_jax"
+version = release = __version__
+html_title = f"fsd_jax {version}"
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx_gallery.gen_gallery",
+    "mathml",
+    "reference",
+]
+exclude_patterns = ["_build", "_ext", "tutorials"]
+nitpicky = True
+
+# The pages are written for GitHub as well, which knows $...$ and makes anchors of headings.
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 3
+html_math_renderer = "mathml"
+
+# Docstrings say every shape in words; annotations such as Float[Array, "D d"] would hide the names.
+autodoc_typehints = "none"
+autodoc_preserve_defaults = True
+autodoc_member_order = "bysource"
+autodoc_class_signature = "separated"
+add_module_names = False
+toc_object_entries_show_parents = "hide"
+
+html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_copy_source = False
+html_show_sourcelink = False
+
+mpl.rcParams.update(
+    {
+        "figure.constrained_layout.use": True,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "grid.alpha": 0.3,
+    }
+)
+sphinx_gallery_conf = {
+    "examples_dirs": "tutorials",
+    "gallery_dirs": "learn",
+    "filename_pattern": r"\.py$",
+    # The library may have changed though the page has not.
+    "run_stale_examples": True,
+    "within_subsection_order": "FileNameSortKey",
+    # The settings above stand; the default resets matplotlib's.
+    "reset_modules": (),
+    "image_srcset": ["2x"],
+    "download_all_examples": False,
+    "show_signature": False,
+    # Its table loads scripts from other hosts.
+    "write_computation_times": False,
+    "parallel": 2,
+    "remove_config_comments": True,
+}
