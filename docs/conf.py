@@ -1,7 +1,7 @@
 """The documentation site: ``make docs`` builds it into docs/_build/html, warnings as errors.
 
 Nothing in the built pages comes from elsewhere: formulas are MathML, written at build time, and
-there are no web fonts and no scripts from other hosts.
+the only fonts and scripts are in the site itself.
 """
 
 import sys
@@ -16,6 +16,7 @@ from fsd_jax import __version__  # noqa: E402
 
 project = "fsd_jax"
 author = "the authors of fsd_jax"
+copyright = "the authors of fsd_jax; Apache-2.0"
 version = release = __version__
 html_title = f"fsd_jax {version}"
 

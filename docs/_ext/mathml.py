@@ -1,8 +1,15 @@
-"""Formulas as MathML, which browsers draw by themselves: no script, no fonts, no network."""
+"""Formulas as MathML, which browsers draw by themselves: no script, no network.
+
+Brackets that grow and large sums need a mathematical font. Not every machine has one, so the site
+brings its own: STIX Two Math, which the package ziamath ships (SIL Open Font License).
+"""
 
 import re
+from importlib import resources
+from pathlib import Path
 
 from docutils import nodes
+from fontTools.ttLib import TTFont
 from latex2mathml.converter import convert
 from sphinx.util import logging
 
@@ -49,7 +56,19 @@ def _block(translator, node):
     raise nodes.SkipNode
 
 
+def _font(app, error):
+    """Put the font beside the style sheet, in the compressed form for the web."""
+    path = Path(app.outdir, "_static", "STIXTwoMath.woff")
+    if error or app.builder.format != "html" or path.exists():
+        return
+    with resources.files("ziamath").joinpath("fonts/STIXTwoMath-Regular.ttf").open("rb") as file:
+        font = TTFont(file)
+        font.flavor = "woff"
+        font.save(path)
+
+
 def setup(app):
     """Register the renderer; conf.py chooses it."""
+    app.connect("build-finished", _font)
     app.add_html_math_renderer("mathml", (_inline, None), (_block, None))
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

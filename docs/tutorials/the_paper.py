@@ -110,8 +110,8 @@ assert np.linalg.norm(formula(1.0)[1] - V @ V.T) > 0.1
 #
 # The theorem bounds :math:`\Vert VV' - AA'\Vert_F^2` by :math:`O(1/n_{ta} + 1/\sqrt{n_s})`.
 # Without residual noise the expected error is known exactly. For large samples it is
-# :math:`(\sigma_t^2/(m_t^2\lambda^2 + \sigma_t^2))^2\,[d(d+1)/n_{ta} + 2/n_s]`: the target's rate is
-# as stated, the source's is better, :math:`1/n_s`.
+# :math:`(\sigma_t^2/(m_t^2\lambda^2 + \sigma_t^2))^2\,[d(d+1)/n_{ta} + 2/n_s]`: the target's rate
+# is as stated, the source's is better, :math:`1/n_s`.
 
 world = dict(latent_dim=d, latent_variance=1.0)
 print("  n_ta      n_s      exact    leading order   drawn +- s.e.")
@@ -228,7 +228,8 @@ assert abs(share["V only"] - share["the target itself"]) < 0.05
 #
 # All of the above has a linear :math:`f`. Networks of the paper's class :math:`S_{NN}` are there
 # too, and :doc:`/networks` has what came out when they were trained: the same jump at
-# :math:`n_{ta} = d`, and a difficulty that the statement is silent about, finding the right rotation.
+# :math:`n_{ta} = d`, and a difficulty that the statement is silent about, finding the right
+# rotation.
 
 net = latent_net.ReLUNet.create(jax.random.key(9), latent_dim=d)
 print(net)

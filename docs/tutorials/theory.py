@@ -4,8 +4,8 @@ Exact curves and sweeps
 
 You study how the error of a few-shot model depends on the numbers of samples :math:`n_{ta}`,
 :math:`n_s`, the dimension :math:`d` and the time :math:`t`. In the paper's linear world the
-expected error is known exactly for every :math:`n_{ta}`, and errors can be drawn from their exact law
-without drawing data. This page puts the two beside each other, then beside the paper's bound;
+expected error is known exactly for every :math:`n_{ta}`, and errors can be drawn from their exact
+law without drawing data. This page puts the two beside each other, then beside the paper's bound;
 plans sample sizes; runs a sweep that survives being killed; sweeps a function of your own; and
 fits a rate.
 """
@@ -202,29 +202,30 @@ assert abs(slope.value + 1) < 0.02
 # A sweep knows no physics. A program is a frozen dataclass that turns a key into a block of
 # replicates; keys, blocks, devices, the journal and resuming are the sweep's business. As an
 # example, something that the library has no formula for: the squared sine between one direction and
-# its PCA estimate when the latent variable is not Gaussian but has Laplace's law, with residual noise
-# of variance :math:`\tau^2`.
+# its PCA estimate when the latent variable is not Gaussian but has Laplace's law, with residual
+# noise of variance :math:`\tau^2`. The number of samples is an argument, a mask over ``rows``, so
+# that all cells share one compilation.
 
 
 @dataclass(frozen=True)
 class SquaredSine:
-    """One cell: ``n`` samples of dimension ``ambient``, one direction of variance one."""
+    """Cells with up to ``rows`` samples of dimension ``ambient``, one direction of variance one."""
 
-    n: int
+    rows: int
     ambient: int
     block: int = 64
 
-    def __call__(self, key, tau):
+    def __call__(self, key, n, tau):
         """One row of ``block`` replicates for the cell."""
         latent, noise = jax.random.split(key)
-        x = tau * jax.random.normal(noise, (self.block, self.n, self.ambient))
-        z = jax.random.laplace(latent, (self.block, self.n)) / 2**0.5
-        x = x.at[..., 0].add(z)
+        x = tau * jax.random.normal(noise, (self.block, self.rows, self.ambient))
+        z = jax.random.laplace(latent, (self.block, self.rows)) / 2**0.5
+        x = x.at[..., 0].add(z) * (jnp.arange(self.rows) < n)[:, None]
         _, basis = jnp.linalg.eigh(jnp.einsum("bni,bnj->bij", x, x))
         return 1 - basis[:, 0, -1][None, :] ** 2
 
 
-numbers = [32, 128]
+numbers = [16, 64, 256]
 own = sweep.Plan(
     axes={"n": numbers},
     cells=[{"n": n} for n in numbers],
@@ -232,8 +233,8 @@ own = sweep.Plan(
         sweep.Group(
             identity=f"n={n}",
             cells=(i,),
-            program=SquaredSine(n=n, ambient=10),
-            arguments=(np.float32(0.5),),
+            program=SquaredSine(rows=max(numbers), ambient=10),
+            arguments=(np.int32(n), np.float32(0.5)),
         )
         for i, n in enumerate(numbers)
     ],
