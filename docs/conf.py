@@ -4,13 +4,14 @@ Nothing in the built pages comes from elsewhere: formulas are MathML, written at
 the only fonts and scripts are in the site itself.
 """
 
+import os
 import sys
 from pathlib import Path
 
-import matplotlib as mpl
-
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "_ext"))
+# Most of a build is compilation of programs that run once.
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
 
 from fsd_jax import __version__  # noqa: E402
 
@@ -39,7 +40,6 @@ html_math_renderer = "mathml"
 autodoc_typehints = "none"
 autodoc_preserve_defaults = True
 autodoc_member_order = "bysource"
-autodoc_class_signature = "separated"
 add_module_names = False
 toc_object_entries_show_parents = "hide"
 
@@ -49,15 +49,6 @@ html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sourcelink = False
 
-mpl.rcParams.update(
-    {
-        "figure.constrained_layout.use": True,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
-        "grid.alpha": 0.3,
-    }
-)
 sphinx_gallery_conf = {
     "examples_dirs": "tutorials",
     "gallery_dirs": "learn",
@@ -65,8 +56,9 @@ sphinx_gallery_conf = {
     # The library may have changed though the page has not.
     "run_stale_examples": True,
     "within_subsection_order": "FileNameSortKey",
-    # The settings above stand; the default resets matplotlib's.
-    "reset_modules": (),
+    "reset_modules": ("pictures.reset",),
+    # What is shown is printed, drawn, or a table; not the repr of a legend.
+    "capture_repr": ("_repr_html_",),
     "image_srcset": ["2x"],
     "download_all_examples": False,
     "show_signature": False,

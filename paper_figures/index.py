@@ -10,7 +10,7 @@ from paper_figures.statements import STATEMENTS
 HEAD = """# Statement, function, test
 
 Every statement of the paper that is judged, what implements it, what pins that, and the figure
-whose results decide ([figures.md](figures.md)). Written by `python -m paper_figures.index`; a test
+whose results decide ([figures](figures.md)). Written by `python -m paper_figures.index`; a test
 compares.
 
 | statement | what it says | function | test | figure |
@@ -18,8 +18,8 @@ compares.
 """
 EQUATIONS_HEAD = """# Equation, function, test
 
-Every section of [equations.md](equations.md), the functions of `fsd_jax` that use it, and the tests
-(in `tests/`) that pin it by a second route. Written by `python -m paper_figures.index`; a test
+Every section of the [equations](equations.md), the functions of `fsd_jax` that use it, and the
+tests (in `tests/`) that pin it by a second route. Written by `python -m paper_figures.index`; a test
 compares, and fails on a section without a function or a test and on one that does not exist.
 
 | section | functions | tests |

@@ -5,6 +5,7 @@ brings its own: STIX Two Math, which the package ziamath ships (SIL Open Font Li
 """
 
 import re
+import unicodedata
 from importlib import resources
 from pathlib import Path
 
@@ -14,6 +15,29 @@ from latex2mathml.converter import convert
 from sphinx.util import logging
 
 log = logging.getLogger(__name__)
+# What the converter writes against what MathML Core, which browsers draw, asks for.
+_TIDY = (
+    # Spaces have lengths, not names.
+    ('width="thinmathspace"', 'width="0.1667em"'),
+    (r"<mi>(?:~|&#x0007E;)</mi>", "<mo>&#x0223C;</mo>"),
+    (r"<mo>&#x0221E;</mo>", "<mi>&#x0221E;</mi>"),
+    # Bars and slashes are not relations.
+    (
+        r"<mo([^>]*)>(\||/|&#x0007C;|&#x0002F;|&#x02016;|&#x02225;)</mo>",
+        r'<mo\1 lspace="0" rspace="0">\2</mo>',
+    ),
+    # Named functions keep a distance from letters, not from brackets.
+    (
+        r"<m[io]>(log|exp|min|max|det|sin|cos)</m[io]>(?=<mo[^>]*>&#x00028;)",
+        r'<mo lspace="0.1667em" rspace="0">\1</mo>',
+    ),
+    (
+        r"<m[io]>(log|exp|min|max|det|sin|cos)</m[io]>",
+        r'<mo lspace="0.1667em" rspace="0.1667em">\1</mo>',
+    ),
+)
+_LETTERS = {"double-struck": "DOUBLE-STRUCK", "script": "SCRIPT"}
+_VARIANT = re.compile(r'<mi mathvariant="(double-struck|script)">(\w)</mi>')
 _TAG = re.compile(r"\\tag\{(.*?)\}")
 
 
@@ -30,7 +54,19 @@ def mathml(formula: str, *, display: bool) -> str:
     # What it does not know it passes on as text.
     if unknown := re.findall(r"\\[a-zA-Z]+", written):
         raise ValueError(f"unknown: {', '.join(unknown)}")
-    return written
+    for pattern, instead in _TIDY:
+        written = re.sub(pattern, instead, written)
+    return _VARIANT.sub(_letter, written)
+
+
+def _letter(match):
+    """A blackboard or script letter as its own character; the attribute is not drawn."""
+    style, letter = _LETTERS[match[1]], match[2].upper()
+    try:
+        character = unicodedata.lookup(f"{style} CAPITAL {letter}")
+    except KeyError:
+        character = unicodedata.lookup(f"MATHEMATICAL {style} CAPITAL {letter}")
+    return f"<mi>{character}</mi>"
 
 
 def _written(node, *, display):

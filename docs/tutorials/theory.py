@@ -12,6 +12,7 @@ fits a rate.
 
 import json
 import tempfile
+import textwrap
 import time as clock
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +58,7 @@ for n, e, m, s, z in zip(sizes, exact, mean, stderr, off, strict=True):
 # the sum of squares of the last column is what a chi-square of fifteen degrees of freedom allows.
 
 assert np.all(np.abs(off) < 4)
+assert abs(np.sum(off**2) - 15) < 4 * 30**0.5
 print(f"sum of squares {np.sum(off**2):.1f}, expected 15 +- {30**0.5:.1f}")
 
 # %%
@@ -105,7 +107,7 @@ for goal in (
     dict(rule="match_source", time=t),
 ):
     found = theory.plan(**goal, **world)
-    print(f"{found.n_ta:6d}  {found.reason}")
+    print(textwrap.fill(f"{found.n_ta}: {found.reason}", 90, subsequent_indent="    "))
 
 # %%
 # The first asks for a subspace error of at most .1. The second asks the same of the score error
