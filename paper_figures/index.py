@@ -19,8 +19,8 @@ compares.
 EQUATIONS_HEAD = """# Equation, function, test
 
 Every section of the [equations](equations.md), the functions of `fsd_jax` that use it, and the
-tests (in `tests/`) that pin it by a second route. Written by `python -m paper_figures.index`; a test
-compares, and fails on a section without a function or a test and on one that does not exist.
+tests (in `tests/`) that pin it by a second route. Written by `python -m paper_figures.index`; a
+test compares, and fails on a section without a function or a test and on one that does not exist.
 
 | section | functions | tests |
 |---|---|---|

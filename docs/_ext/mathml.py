@@ -21,6 +21,12 @@ _TIDY = (
     ('width="thinmathspace"', 'width="0.1667em"'),
     (r"<mi>(?:~|&#x0007E;)</mi>", "<mo>&#x0223C;</mo>"),
     (r"<mo>&#x0221E;</mo>", "<mi>&#x0221E;</mi>"),
+    # A prime has its height already; as an exponent it would be raised twice, and made small.
+    (
+        "<mi>&#x02032;</mi>",
+        '<mpadded voffset="-0.33em" height="0"><mstyle scriptlevel="0"><mo lspace="0" rspace="0">'
+        "&#x02032;</mo></mstyle></mpadded>",
+    ),
     # Bars and slashes are not relations.
     (
         r"<mo([^>]*)>(\||/|&#x0007C;|&#x0002F;|&#x02016;|&#x02225;)</mo>",

@@ -107,7 +107,7 @@ for goal in (
     dict(rule="match_source", time=t),
 ):
     found = theory.plan(**goal, **world)
-    print(textwrap.fill(f"{found.n_ta}: {found.reason}", 90, subsequent_indent="    "))
+    print(textwrap.fill(f"{found.n_ta}: {found.reason}", 80, subsequent_indent="    "))
 
 # %%
 # The first asks for a subspace error of at most .1. The second asks the same of the score error
