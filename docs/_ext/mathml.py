@@ -41,6 +41,7 @@ _TIDY = (
         r"<m[io]>(log|exp|min|max|det|sin|cos)</m[io]>",
         r'<mo lspace="0.1667em" rspace="0.1667em">\1</mo>',
     ),
+    (r'(<mrow>|&#x00028;</mo>|\[</mo>)<mo lspace="0.1667em"', r'\1<mo lspace="0"'),
 )
 _LETTERS = {"double-struck": "DOUBLE-STRUCK", "script": "SCRIPT"}
 _VARIANT = re.compile(r'<mi mathvariant="(double-struck|script)">(\w)</mi>')
@@ -69,9 +70,10 @@ def _letter(match):
     """A blackboard or script letter as its own character; the attribute is not drawn."""
     style, letter = _LETTERS[match[1]], match[2].upper()
     try:
-        character = unicodedata.lookup(f"{style} CAPITAL {letter}")
-    except KeyError:
         character = unicodedata.lookup(f"MATHEMATICAL {style} CAPITAL {letter}")
+    except KeyError:
+        # Those that were characters before the alphabet was, such as that of the real numbers.
+        character = unicodedata.lookup(f"{style} CAPITAL {letter}")
     return f"<mi>{character}</mi>"
 
 

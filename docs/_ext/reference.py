@@ -5,8 +5,10 @@ package or of one of its public rooms; a room without ``__all__`` shows what it 
 warns, hence fails, when a public name ends up without an entry.
 """
 
+import ast
 import importlib
 import inspect
+import itertools
 import pkgutil
 import re
 from pathlib import Path
@@ -78,7 +80,23 @@ def _entry(module, name):
     value = getattr(importlib.import_module(module), name)
     if inspect.isclass(value):
         return f".. autoclass:: {module}.{name}\n   :members:\n   :special-members: __call__\n"
-    return f".. auto{'function' if callable(value) else 'data'}:: {module}.{name}\n"
+    if callable(value):
+        return f".. autofunction:: {module}.{name}\n"
+    about = _tidy(_constant(module, name), [module]).replace("\n", "\n   ")
+    return f".. py:data:: {module}.{name}\n   :value: {value!r}\n\n   {about}\n"
+
+
+def _constant(module, name):
+    """The string under the assignment of a constant, in whichever file of the room it stands."""
+    for found in _submodules(importlib.import_module(module)):
+        body = ast.parse(inspect.getsource(found)).body
+        for line, below in itertools.pairwise(body):
+            target = getattr(line, "targets", [getattr(line, "target", None)])[0]
+            documented = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
+            if getattr(target, "id", None) == name and documented:
+                return inspect.cleandoc(below.value.value)
+    log.warning("%s.%s is public and has no docstring under it", module, name)
+    return ""
 
 
 def _about(room, parts):
@@ -178,7 +196,7 @@ def docstring(app, what, name, obj, options, lines):
         if line.startswith("    ") and not inside:
             while stop < len(text) and (text[stop].startswith("    ") or not text[stop].strip()):
                 stop += 1
-            done += ["::", "", *text[start:stop], ""]
+            done += [".. code-block:: text", "", *text[start:stop], ""]
         elif line.lstrip().startswith(">>>"):
             while stop < len(text) and text[stop].strip():
                 stop += 1
