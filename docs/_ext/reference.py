@@ -83,7 +83,7 @@ def _entry(module, name):
     if callable(value):
         return f".. autofunction:: {module}.{name}\n"
     about = _tidy(_constant(module, name), [module]).replace("\n", "\n   ")
-    return f".. py:data:: {module}.{name}\n   :value: {value!r}\n\n   {about}\n"
+    return f".. py:data:: {name}\n   :module: {module}\n   :value: {value!r}\n\n   {about}\n"
 
 
 def _constant(module, name):
