@@ -12,6 +12,8 @@ All of it is the linear world of Section 5: data :math:`X = AZ`, a Gaussian late
 :math:`m_t = e^{-t/2}` of itself and gets noise of variance :math:`\sigma_t^2 = 1 - e^{-t}`.
 """
 
+import textwrap
+
 import jax
 import matplotlib.pyplot as plt
 import numpy as np
@@ -171,13 +173,14 @@ for rule in ("printed", "four_over_d", "stated"):
     print(f"{rule:12s} {theory.table_one(rule)}")
 cifar = dict(latent_dim=25, n_s=60_000, latent_variance=1.0, time=t)
 planned = theory.plan(rule="four_over_d", **cifar)
-print(planned.reason)
+print(textwrap.fill(planned.reason, 80))
 print(f"exact subspace error with {planned.n_ta} samples: {planned.error:.1f} of at most about 25")
 assert theory.table_one("stated") == (None,) * 5
 assert planned.error > 25 - planned.n_ta
 
 # %%
-# Six samples show six of twenty-five directions. The error is above 19 whatever one does with them.
+# Six samples show six of twenty-five directions. A decoder made from them alone has an error of at
+# least 19, whatever one does (R6).
 #
 # Memorisation: tuning everything
 # -------------------------------
