@@ -151,9 +151,9 @@ ax.legend(fontsize=8)
 
 # %%
 # Both gain over the source, and rehearsal gains more: by more than two standard errors of the
-# difference, which is taken draw by draw. The guide on :doc:`images </images>` goes on from here, with
-# boots, embeddings and faces, and weights chosen by leave-one-out; on faces few-shot loses against the
-# source as it is, and rehearsal does not.
+# difference, which is taken draw by draw. The guide on :doc:`images </images>` goes on from here,
+# with boots, embeddings and faces, and weights chosen by leave-one-out; on faces few-shot loses
+# against the source as it is, and rehearsal does not.
 
 assert mean_and_error(few)[0] > 4 * mean_and_error(few)[1]
 assert better[0] > 2 * better[1]

@@ -187,9 +187,11 @@ for name, fit in (("from n_ta = 8", everywhere), ("from n_ta = 256", slope)):
     print(f"{name:16s} {fit.value:.3f} in [{fit.low:.3f}, {fit.high:.3f}], misfit {fit.misfit:.1f}")
 
 # %%
-# With few samples the curve is no power law, and the misfit says so. In the tail the slope is that of
+# With few samples the curve is no power law, and the misfit says so. In the tail the slope is
+# that of
 # :math:`d(d+1)/n_{ta}`, the sharp constant (R4), to one per cent; so many replicates show the
-# correction of relative size :math:`d/n_{ta}` to it, which makes the curve slightly steeper than -1.
+# correction of relative size :math:`d/n_{ta}` to it, which makes the curve slightly steeper than
+# -1.
 
 assert everywhere.misfit > 10
 assert -1.02 < slope.value < -1
