@@ -28,7 +28,7 @@ Every public name, by room, in the order in which rooms build on each other. All
 the rooms ``fsd_jax.*`` below stand in ``fsd_jax`` itself: ``import fsd_jax as fsd``.
 
 .. toctree::
-   :maxdepth: 1
+   :hidden:
 
 """
 # The order of the subject; what is missing here comes last, so nothing gets lost.
@@ -114,9 +114,13 @@ def _about(room, parts):
     return inspect.getdoc(found)
 
 
+def _title(room, parts):
+    return room if parts[0][0] == "fsd_jax" else f"fsd_jax.{room}"
+
+
 def page(room, parts):
     """One page."""
-    title = room if parts[0][0] == "fsd_jax" else f"fsd_jax.{room}"
+    title = _title(room, parts)
     text = [f"{title}\n{'=' * len(title)}\n", _tidy(_about(room, parts), ()), ""]
     for module, names in parts:
         if len(parts) > 1:
@@ -130,8 +134,13 @@ def write(app):
     """Write the pages; those that would not change are left alone, so that builds stay quick."""
     folder = Path(app.srcdir, "api")
     folder.mkdir(exist_ok=True)
-    pages = {name: page(name, parts) for name, parts in rooms().items()}
-    pages = {"index": HEAD + "".join(f"   {name}\n" for name in pages), **pages}
+    found = rooms()
+    pages = {name: page(name, parts) for name, parts in found.items()}
+    lines = [f"   {name}\n" for name in pages]
+    for name, parts in found.items():
+        first = _tidy(_about(name, parts).split("\n\n")[0].replace("\n", " "), ())
+        lines.append(f"\n- :doc:`{_title(name, parts)} <{name}>`: {first}")
+    pages = {"index": HEAD + "".join(lines) + "\n", **pages}
     for old in folder.glob("*.rst"):
         if old.stem not in pages:
             old.unlink()

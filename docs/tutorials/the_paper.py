@@ -187,7 +187,8 @@ assert planned.error > 25 - planned.n_ta
 #
 # Section 4.1 says that tuning every weight on a few images memorises them. The optimum of that is
 # known, the score of the empirical law, and its samples are the images themselves. Tuning :math:`V`
-# only keeps the latent's law.
+# only keeps the latent's law. A sample counts as copied if it is three times nearer to one of the
+# ten than to any other; by chance that happens to the target's own samples too.
 
 clean = fsd.LinearProblem.random(
     jax.random.key(3), ambient_dim=D, latent_dim=d, latent_variance=1.0
@@ -219,11 +220,13 @@ for (name, samples), hatch in zip(kinds.items(), ("//", "\\\\", ".."), strict=Tr
     nearest, second = to_nearest(samples)
     share[name] = np.mean(nearest < second / 3)
     ax.hist(nearest, np.linspace(0, 3, 31), histtype="step", hatch=hatch, label=name)
-    print(f"{name:18s} copied: {share[name]:.3f} of {len(samples)} samples")
-ax.set(xlabel="distance to the nearest of the ten samples", ylabel="samples")
+    stderr = (share[name] * (1 - share[name]) / len(samples)) ** 0.5
+    print(f"{name:18s} copied: {share[name]:.3f} +- {stderr:.3f}")
+ax.set(yscale="log", xlabel="distance to the nearest of the ten samples", ylabel="samples")
 ax.legend(fontsize=8)
 assert share["everything tuned"] > 0.95
-assert abs(share["V only"] - share["the target itself"]) < 0.05
+pooled = (share["V only"] + share["the target itself"]) / 2
+assert abs(share["V only"] - share["the target itself"]) < 4 * (2 * pooled / 500) ** 0.5
 
 # %%
 # Appendix A: the network class
