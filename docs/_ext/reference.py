@@ -217,10 +217,10 @@ def docstring(app, what, name, obj, options, lines):
             stop = max(stop, start + 1)
             done += _tidy("\n".join(text[start:stop]), near).split("\n")
         start = stop
-    # Napoleon is called from here, because as an extension it would also take what stands before a
-    # colon in the first line of an attribute or property for its type.
-    if what not in ("attribute", "property", "data"):
-        done = GoogleDocstring(done, NAPOLEON, app, what, name, obj, options).lines()
+    # Napoleon is called from here, because as an extension it would take what stands before a colon
+    # in the first line of an attribute or property for its type. It does not do that to methods.
+    kind = "method" if what in ("attribute", "property", "data") else what
+    done = GoogleDocstring(done, NAPOLEON, app, kind, name, obj, options).lines()
     lines[:] = done
 
 
