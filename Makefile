@@ -42,7 +42,7 @@ figures: ## Draw the paper's figures and tables and report on its statements, e.
 
 docs: ## Build the documentation site into docs/_build/html; a warning is an error
 	$(call ready,docs)
-	$(PY) -m sphinx --fail-on-warning --keep-going --quiet --builder html $(ARGS) docs docs/_build/html
+	$(PY) -m sphinx --fail-on-warning --keep-going --fresh-env --quiet --builder html $(ARGS) docs docs/_build/html
 	@echo 'Open docs/_build/html/index.html'
 
 lint: ## Check style and formatting
