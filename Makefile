@@ -18,7 +18,7 @@ comma := ,
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help test test-oldest bench figures lint types wheel hooks clean distclean
+.PHONY: help test test-oldest bench figures docs lint types wheel hooks clean distclean
 
 help: ## Show this list
 	@echo 'Usage: make TARGET [ARGS="..."] [PYTHON=python3.12]'
@@ -40,6 +40,11 @@ figures: ## Draw the paper's figures and tables and report on its statements, e.
 	$(call ready,figures)
 	$(PY) -m paper_figures $(ARGS)
 
+docs: ## Build the documentation site into docs/_build/html; a warning is an error
+	$(call ready,docs)
+	$(PY) -m sphinx --fail-on-warning --keep-going --fresh-env --quiet --builder html $(ARGS) docs docs/_build/html
+	@echo 'Open docs/_build/html/index.html'
+
 lint: ## Check style and formatting
 	$(call ready,dev)
 	$(PY) -m ruff check .
@@ -59,6 +64,7 @@ hooks: ## Check style and types at every git commit
 	$(PY) -m pre_commit install
 
 clean: ## Remove builds and caches
+	rm -rf docs/_build docs/api docs/learn
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
 	find . -path './.venv*' -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -17,6 +17,7 @@ INGREDIENTS = (
     "decoder", "fit_time", "latent_variance", "residual_variance", "mean",
     "discretisation", "early_stopping", "finite_time",
 )  # fmt: skip
+"""What the error is split among, in the order of the rows of a `Ledger`."""
 
 EFFORTS = {
     "fitting over all times": ("fit_time",),

@@ -49,7 +49,8 @@ def run(
             loses. Results do not depend on it.
         devices: use this many of each process's devices; None is all. Results do not depend on it.
         resume: go on with what the folder holds; otherwise it must hold no sweep.
-        progress: called with the numbers of finished and of all blocks.
+        progress: called with the numbers of finished and of all blocks; what it raises ends the
+            run, which can be resumed.
 
     Returns:
         The path of ``results.jsonl``.
@@ -78,15 +79,21 @@ def run(
         for index, group in enumerate(plan.groups):
             tally = journal.tallies.setdefault(index, Tally.empty(len(group.cells)))
             before = tally.blocks
-            try:
-                for _ in _advance(plan, group, tally, pool, chosen, batch_size):
-                    journal.append(index, tally)
-                    if progress is not None:
-                        progress(done + tally.blocks - before, plan.blocks)
-            except Exception as error:
-                # One group must not take the sweep down; its rows say why it has no numbers.
-                log.warning("sweep: %s failed: %s", group.identity, error)
-                failed[index] = f"failed: {type(error).__name__}: {error}".splitlines()[0]
+            batches = _advance(plan, group, tally, pool, chosen, batch_size)
+            while True:
+                try:
+                    next(batches)
+                except StopIteration:
+                    break
+                except Exception as error:
+                    # One group must not take the sweep down; its rows say why it has no numbers.
+                    log.warning("sweep: %s failed: %s", group.identity, error)
+                    failed[index] = f"failed: {type(error).__name__}: {error}".splitlines()[0]
+                    break
+                # A full disk, or a caller who stops the sweep, is no failure of the group.
+                journal.append(index, tally)
+                if progress is not None:
+                    progress(done + tally.blocks - before, plan.blocks)
             done += tally.blocks - before
     _meet("fsd_jax sweep: done")
     return write_results(plan, Path(out), journal, failed)

@@ -49,9 +49,10 @@ def test_no_holes(statement):
     assert report.has_test(statement.test)
 
 
-def test_the_index_is_written_from_the_registry():
-    written = (report.ROOT / index.PAGE).read_text(encoding="utf-8")
-    assert written == index.text(), "run python -m paper_figures.index"
+@pytest.mark.parametrize("page", index.PAGES, ids=str)
+def test_pages_are_written_from_the_registries(page):
+    written = (report.ROOT / page).read_text(encoding="utf-8")
+    assert written == index.PAGES[page](), "run python -m paper_figures.index"
 
 
 @pytest.mark.parametrize("name", FIGURES)

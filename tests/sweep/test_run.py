@@ -142,6 +142,20 @@ def test_resuming_a_finished_sweep_does_nothing(reference, tmp_path):
     assert path.read_bytes() == reference.read_bytes()
 
 
+def test_an_error_of_the_callers_is_raised_and_no_failure_of_a_group(reference, tmp_path):
+    plan = sweep.plan_errors(**SETTING)
+
+    def stop(done, total):
+        if done > total / 2:
+            raise RuntimeError("enough")
+
+    with pytest.raises(RuntimeError, match="enough"):
+        sweep.run(plan, tmp_path, progress=stop)
+    assert not (tmp_path / "results.jsonl").exists()
+    path = sweep.run(plan, tmp_path, resume=True)
+    assert path.read_bytes() == reference.read_bytes()
+
+
 @pytest.mark.parametrize("cut", [0, 100, 0.5, -1])
 def test_a_journal_cut_anywhere_is_continued(reference, tmp_path, cut):
     plan = sweep.plan_errors(**SETTING)
