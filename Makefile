@@ -26,7 +26,7 @@ help: ## Show this list
 
 test: ## Run the tests, e.g. make test ARGS="-k minimizer"
 	$(call ready,test)
-	$(PY) -m pytest -n $(WORKERS) $(ARGS)
+	$(PY) -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 test-oldest: ## Run the tests marked `oldest` on the oldest supported JAX, in .venv-oldest
 	@$(MAKE) --no-print-directory test VENV=.venv-oldest CONSTRAINTS=constraints-oldest.txt \

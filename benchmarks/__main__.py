@@ -34,7 +34,7 @@ BY_NAME = {
 }
 """Studies of ten minutes each, `unet` of forty, which run only when they are named."""
 ALL = CASES | BY_NAME
-WITHOUT_FIGURE = ("simulate", "durability", "scaling", "memorisation", "pretraining", "unet")
+WITHOUT_FIGURE = ("simulate", "durability", "scaling", "memorisation", "pretraining")
 ROOT = Path(__file__).resolve().parent.parent
 
 

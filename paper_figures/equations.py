@@ -180,7 +180,7 @@ SECTIONS = (
     _section(
         "R16",
         "sampler.sample sampler.sample_latent sampler.generated_law sampler.denoised_law "
-        "sampler.continuous_law ledger.account",
+        "sampler.continuous_law ledger.account sweep.plan_ledger",
         LAW + "test_law_against_dense_algebra",
         LAW + "test_continuous_law_against_an_ode_solver",
         "sampler/test_reverse.py::test_paths_have_the_exact_law",

@@ -64,6 +64,7 @@ ROOMS = [
     "sweep.table",
     "sweep.run",
     "sweep.few_shot",
+    "sweep.accounts",
     "latent_net.relu",
     "latent_net.errors",
     "latent_net.descent",

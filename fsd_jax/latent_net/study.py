@@ -19,6 +19,7 @@ from fsd_jax.latent_net.fit import finetune, pretrain
 from fsd_jax.linear_model import LinearProblem
 from fsd_jax.process import VP
 from fsd_jax.sweep import Group, Plan
+from fsd_jax.sweep.grid import check_axis
 
 METHODS = {"fewshot": "rotation", "full": "everything", "scratch": "scratch", "decoder": "decoder"}
 """Names of the fine-tuning modes in results. ``"full"`` starts from what ``"fewshot"`` found."""
@@ -221,9 +222,7 @@ def plan_section4(
 
 def _check_axes(axes: dict[str, Any]) -> None:
     for name, values in axes.items():
-        proper = isinstance(values, Sequence) and not isinstance(values, str) and len(values)
-        if not proper or len(set(values)) < len(values):
-            raise ValueError(f"{name} must be a sequence of different values, got {values!r}")
+        check_axis(name, values)
     for name in ("n_s", "n_ta", "d"):
         for value in axes[name]:
             _checks.dimension(name, value)

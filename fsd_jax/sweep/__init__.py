@@ -1,5 +1,6 @@
 """Parallel, durable sweeps: a grid of cells in, one line of results a cell out."""
 
+from fsd_jax.sweep.accounts import plan_ledger
 from fsd_jax.sweep.few_shot import plan_errors
 from fsd_jax.sweep.grid import Group, Plan, parse_spec
 from fsd_jax.sweep.run import run
@@ -11,6 +12,7 @@ __all__ = [
     "load_results",
     "parse_spec",
     "plan_errors",
+    "plan_ledger",
     "read_results",
     "run",
     "to_grid",

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Key
 from fsd_jax import _checks
 from fsd_jax.simulate import replicate, sampled
 from fsd_jax.simulate.replicate import METHODS, METRICS
-from fsd_jax.sweep.grid import Group, Plan
+from fsd_jax.sweep.grid import Group, Plan, check_axis
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,10 +161,7 @@ def plan_errors(
 
 def _check(axes: dict[str, Sequence[Any]]) -> None:
     for name, values in axes.items():
-        if isinstance(values, str) or len(values) == 0:
-            raise ValueError(f"{name} must be a sequence of at least one value, got {values!r}")
-        if len(set(values)) < len(values):
-            raise ValueError(f"{name} must not repeat values, got {values!r}")
+        check_axis(name, values)
         for value in values:
             if name in ("n_ta", "d") or (name in ("n_s", "D") and value is not None):
                 _checks.dimension(name, value)

@@ -143,3 +143,14 @@ class Plan:
     def blocks(self) -> int:
         """Number of blocks of the whole sweep."""
         return sum(-(-self.replicates // g.program.block) for g in self.groups)
+
+
+def check_axis(name: str, values: Any) -> None:
+    """Refuse what is not a sequence of different values.
+
+    Raises:
+        ValueError: naming the axis.
+    """
+    proper = isinstance(values, Sequence) and not isinstance(values, str) and len(values)
+    if not proper or len(set(values)) < len(values):
+        raise ValueError(f"{name} must be a sequence of different values, got {values!r}")

@@ -1,0 +1,80 @@
+"""A U-Net along fine-tuning: what it draws from the same noise, and every measure against steps."""
+
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.figures import canvas, store
+from benchmarks.figures.images import strip
+from benchmarks.records import Record, select
+
+TITLES = {
+    "targets": "the ten target images",
+    "source": "source as is",
+    "everything": "everything tuned",
+    "encoder_decoder": "encoder and decoder tuned (first 4 blocks down, last 4 up)",
+    "outermost": "outermost blocks tuned (first 1 down, last 1 up)",
+    "closed_form": "closed form: linear encoder and decoder",
+    "exact_everything": "exact optimum of everything tuned",
+}
+PANELS = {
+    "f_mem": "share that copies a target image",
+    "target_share": "share with the target feature",
+    "heldout_loss": "held-out denoising loss",
+    "frechet": "Frechet distance to held-out targets",
+}
+LOOKS = {
+    "everything": {"color": "#000000", "marker": "o", "ls": "-"},
+    "encoder_decoder": {"color": "#b5462a", "marker": "s", "ls": "--"},
+    "outermost": {"color": "#1f6fb4", "marker": "^", "ls": "-."},
+}
+LEVELS = {"source": (0, (1, 1)), "closed_form": (0, (7, 3)), "exact_everything": (0, (3, 1, 1, 1))}
+
+
+def draw(rows: list[Record], folder: Path) -> list[Path]:
+    """A sheet of pictures and a page of curves for each data set of these records."""
+    pictures = []
+    for name in dict.fromkeys(row["data"] for row in rows):
+        own = [row for row in select(rows, data=name) if row["value"] is not None]
+        if own:
+            pictures.append(_curves(folder, name, own))
+        if (folder / f"unet-{name}.npz").exists():
+            pictures.append(_sheet(folder, name, own))
+    return pictures
+
+
+def _sheet(folder: Path, name: str, rows: list[Record]) -> Path:
+    with np.load(folder / f"unet-{name}.npz") as archive:
+        names = [str(entry) for entry in archive["names"]]
+        images = {entry: archive[f"row_{i}"] / 255 for i, entry in enumerate(names)}
+    shown = [entry for entry in TITLES if entry in images]
+    columns = len(images["targets"])
+    figure, axes = canvas(len(shown), columns, figsize=(columns * 0.9, len(shown) * 1.15))
+    for line, entry in zip(axes, shown, strict=True):
+        words = TITLES[entry]
+        last = {r["metric"]: r for r in select(rows, method=entry)}
+        if last:
+            words += f": target share {last['target_share']['value']:.2f}"
+            words += f", copies {last['f_mem']['value']:.2f}"
+        strip(line, images[entry], words)
+    figure.suptitle(f"{name}, U-Net at the end of fine-tuning: the same noise in every row")
+    return store(figure, folder / f"unet-{name}.png")
+
+
+def _curves(folder: Path, name: str, rows: list[Record]) -> Path:
+    figure, axes = canvas(2, 2, figsize=(9.5, 6.5))
+    for axis, (metric, title) in zip(axes.ravel(), PANELS.items(), strict=True):
+        for method, look in LOOKS.items():
+            own = select(rows, metric=metric, method=method)
+            axis.errorbar(
+                [r["step"] for r in own], [r["value"] for r in own],
+                yerr=[2 * (r["stderr"] or 0) for r in own], capsize=2, mfc="none",
+                label=TITLES[method], **look,
+            )  # fmt: skip
+        for method, dash in LEVELS.items():
+            for r in select(rows, metric=metric, method=method):
+                axis.axhline(r["value"], ls=dash, color="0.45", lw=1.2, label=TITLES[method])
+        axis.set(xscale="log", xlabel="fine-tuning steps", title=title)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    figure.suptitle(f"{name}: a U-Net tuned to ten images (bars: two standard errors)")
+    return store(figure, folder / f"unet-{name}-steps.png")
