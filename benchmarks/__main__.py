@@ -34,6 +34,8 @@ BY_NAME = {
 }
 """Studies of ten minutes each, `unet` of forty, which run only when they are named."""
 ALL = CASES | BY_NAME
+NOT_QUICK = ("section4", "images")
+"""Most of a minute of compilation each, so a quick run has them only if they are named."""
 WITHOUT_FIGURE = ("simulate", "durability", "scaling", "memorisation", "pretraining")
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -58,7 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     configure()
     size = "quick" if options.quick else "full" if options.full else "default"
-    names = list(dict.fromkeys(options.names or CASES))
+    usual = [name for name in CASES if not (options.quick and name in NOT_QUICK)]
+    names = list(dict.fromkeys(options.names or usual))
     modules = {name: ALL[name] for name in names}
     finished: dict[str, schedule.Done] = {}
     try:
@@ -94,9 +97,11 @@ def _show(done: schedule.Done, out: Path) -> None:
 
 def _parse(given: list[str]) -> Namespace:
     parser = Parser(prog="python -m benchmarks", description=__doc__, allow_abbrev=False)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="cases to run (default: all)")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="cases to run (default: all but some)"
+    )
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--quick", action="store_true", help="within a minute")
+    size.add_argument("--quick", action="store_true", help="in one to two minutes")
     size.add_argument("--full", action="store_true", help="everything")
     parser.add_argument("--out", type=Path, default=ROOT / "results", help="default: results/")
     parser.add_argument("--seed", type=int, default=0, help="base seed (default 0)")

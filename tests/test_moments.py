@@ -7,8 +7,6 @@ import fsd_jax as fsd
 from fsd_jax import Status, _linalg, _stream, moments
 from tests import reference
 
-pytestmark = pytest.mark.oldest
-
 ROUTES = ["svd", "gram", "krylov", "covariance", "stream"]
 KRYLOV_KEY = 7
 
@@ -62,6 +60,7 @@ def test_every_route_gives_the_leading_eigenpairs(route, n, ambient, centre):
         assert 0 < float(moment.next_value) <= expected[k] * 1.02
 
 
+@pytest.mark.oldest
 @pytest.mark.parametrize("route", ["svd", "gram", "covariance", "stream"])
 def test_routes_in_both_precisions(route, dtype):
     x = _data(12, 9, k=3, dtype=dtype)
@@ -131,6 +130,7 @@ def test_a_mask_drops_rows_whatever_they_hold(route, centre, poison):
         np.testing.assert_allclose(masked.mean, dropped.mean, atol=1e-6)
 
 
+@pytest.mark.oldest
 def test_a_mask_that_leaves_fewer_rows_than_directions():
     x = _data(6, 9, k=3)
     moment = fsd.SecondMoment.from_samples(x, mask=np.arange(6) < 2)
@@ -161,6 +161,7 @@ def test_a_centred_pair_has_one_direction():
 # --- what the data cannot determine ----------------------------------------------------------
 
 
+@pytest.mark.oldest
 @pytest.mark.parametrize("route", ["auto", "svd", "gram"])
 @pytest.mark.parametrize("case", ["duplicates", "subspace", "zero", "constant row"])
 def test_rank_deficient_data_have_zero_columns(route, case):
@@ -180,6 +181,7 @@ def test_rank_deficient_data_have_zero_columns(route, case):
     np.testing.assert_allclose(_dense(moment), reference.second_moment(x), atol=1e-4)
 
 
+@pytest.mark.oldest
 @pytest.mark.parametrize("extra", ["mask", "mean", "mask and mean"])
 def test_krylov_with_mean_and_mask(extra):
     x = _data(40, 50, k=4, offset=0.5)
@@ -360,6 +362,7 @@ def test_vmapped_equals_looped():
         )
 
 
+@pytest.mark.oldest
 def test_one_compilation_for_masks_of_differing_n():
     x = _data(13, 17, k=3)
     counted = moments._from_samples
@@ -372,6 +375,7 @@ def test_one_compilation_for_masks_of_differing_n():
     assert counted._cache_size() == before + 1
 
 
+@pytest.mark.oldest
 def test_stream_compiles_once_for_equal_and_shorter_batches():
     x = _data(23, 19, k=3)
     fsd.SecondMoment.from_batches([x[:10]], rank=3)
@@ -432,6 +436,7 @@ def test_a_non_finite_batch_is_flagged():
 # --- words ------------------------------------------------------------------------------------
 
 
+@pytest.mark.oldest
 def test_repr_names_route_and_status():
     assert repr(fsd.SecondMoment.from_samples(_data(4, 9, k=3))) == (
         "SecondMoment(D=9, k=4, float32, route=gram, centred=False, status=ok)"
