@@ -88,7 +88,8 @@ def _entry(module, name):
 
 def _constant(module, name):
     """The string under the assignment of a constant, in whichever file of the room it stands."""
-    for found in _submodules(importlib.import_module(module)):
+    home = importlib.import_module(module)
+    for found in _submodules(home) if hasattr(home, "__path__") else [home]:
         body = ast.parse(inspect.getsource(found)).body
         for line, below in itertools.pairwise(body):
             target = getattr(line, "targets", [getattr(line, "target", None)])[0]

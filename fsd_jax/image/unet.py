@@ -19,7 +19,7 @@ PREDICTIONS = ("preconditioned", "epsilon", "x0")
 
 @dataclass(frozen=True, kw_only=True)
 class UNetSize:
-    """How large a network is: each level halves the sides and has `blocks` blocks on the way down.
+    """How large a network is: every level below the first has half the sides of the one above.
 
     Attributes:
         channels: of the first level.
