@@ -17,8 +17,18 @@ def digits() -> ImageTask:
 @cache
 def fashion_boots() -> ImageTask | None:
     """Sandals and sneakers to ankle boots, 28 x 28; None where Fashion-MNIST is not installed."""
+    return _fashion("boots")
+
+
+@cache
+def fashion_shirts() -> ImageTask | None:
+    """The control: sandals and sneakers to shirts, which they know little about."""
+    return _fashion("shirts")
+
+
+def _fashion(target: str) -> ImageTask | None:
     try:
-        return data.fashion()
+        return data.fashion(target=target)
     except FileNotFoundError:
         return None
 

@@ -29,6 +29,8 @@ def run(context: Context) -> Iterator[Record]:
     tasks = tasks[: context.pick(1, 2, 2)]
     if context.size == "full":
         tasks += [_embedded(context, task) for task in tasks]
+        control = data.fashion_shirts()
+        tasks += [] if control is None else [control]
     yield from side_by_side(partial(_compare, context), tasks)
     if data.fashion_boots() is None:
         yield record("ten-images", "fashion-boots", "all", "heldout_loss", None,
