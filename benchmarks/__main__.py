@@ -31,10 +31,13 @@ BY_NAME = {
     "memorisation": "memorisation",
     "pretraining": "pretraining",
     "unet": "unet",
+    "digits": "digits",
 }
-"""Studies of ten minutes each, `unet` of forty, which run only when they are named."""
+"""Studies of five to ten minutes each, `unet` of forty, which run only when they are named."""
 ALL = CASES | BY_NAME
-WITHOUT_FIGURE = ("simulate", "durability", "scaling", "memorisation", "pretraining", "unet")
+WITHOUT_FIGURE = (
+    "simulate", "durability", "scaling", "memorisation", "pretraining", "unet", "digits"
+)  # fmt: skip
 ROOT = Path(__file__).resolve().parent.parent
 
 
