@@ -200,4 +200,6 @@ def _mean(values: np.ndarray) -> tuple[float, float]:
 
 def lines(rows: list[Record]) -> table.Lines:
     """A row for each number of zeros and measure, a column for each method."""
+    if any(row["value"] is None for row in rows):
+        return table.plain(rows)
     return table.pivot(rows, ("n_ta", "metric"), lambda row: row["method"], table.short)
