@@ -31,12 +31,15 @@ BY_NAME = {
     "memorisation": "memorisation",
     "pretraining": "pretraining",
     "unet": "unet",
+    "digits": "digits",
 }
-"""Studies of ten minutes each, `unet` of forty, which run only when they are named."""
+"""Studies of five to ten minutes each, `unet` of forty, which run only when they are named."""
 ALL = CASES | BY_NAME
 NOT_QUICK = ("section4", "images")
 """Most of a minute of compilation each, so a quick run has them only if they are named."""
-WITHOUT_FIGURE = ("simulate", "durability", "scaling", "memorisation", "pretraining")
+WITHOUT_FIGURE = (
+    "simulate", "durability", "scaling", "memorisation", "pretraining", "digits"
+)  # fmt: skip
 ROOT = Path(__file__).resolve().parent.parent
 
 

