@@ -61,11 +61,12 @@ QUICK = Scale(
 )  # fmt: skip
 CPU = Scale(
     data=("avatars",), side=28, source=2000, heldout=1000, network=UNetSize(),
-    pretrain=UNetRecipe(steps=2500, learning_rate=1e-3, ema=0.995),
-    finetune=UNetRecipe(steps=2000, batch_size=2), marks=(200, 600, 2000),
+    pretrain=UNetRecipe(steps=2500, learning_rate=2e-3, ema=0.995, times="log"),
+    finetune=UNetRecipe(steps=2000, batch_size=2, times="log"), marks=(200, 600, 2000),
     samples=64, steps=50, held=40,
 )  # fmt: skip
-"""A higher rate than the paper's, for there are 25 times fewer steps."""
+"""A higher rate than the paper's and times uniform in ``log t``, for there are 25 times fewer
+steps: after 500 such steps small times are denoised better than after 2500 at 1e-3 of DDPM's."""
 FULL = Scale(
     data=("avatars", "critters"), side=64, source=6400, heldout=1000, network=PAPER,
     pretrain=UNetRecipe(steps=64_000), finetune=UNetRecipe(steps=2000, batch_size=2),

@@ -27,8 +27,12 @@ SETS: dict[str, tuple[int, int] | None] = {
 }
 """How many of the first blocks down and the last blocks up are tuned, by name; None is all."""
 
-DELTA = 1e-3
-"""The smallest time that is trained on."""
+DELTA, T = 1e-3, 10.0
+"""The times that are trained on."""
+
+TIMES = ("ddpm", "log")
+"""How often which: as DDPM's linear schedule has them, or uniform in ``log t``, which sees three
+times as many of the small times that decide how clean pictures are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +46,7 @@ class UNetRecipe:
         weight_decay: of AdamW.
         ema: share that a running mean of the weights keeps at each step; the mean is what is
             returned. None returns the weights themselves.
+        times: one of `TIMES`.
     """
 
     steps: int
@@ -49,10 +54,12 @@ class UNetRecipe:
     learning_rate: float = 1e-4
     weight_decay: float = 0.01
     ema: float | None = None
+    times: str = "ddpm"
 
     def __post_init__(self) -> None:
         _checks.dimension("steps", self.steps)
         _checks.dimension("batch_size", self.batch_size)
+        _checks.choice("times", self.times, TIMES)
         for name in ("learning_rate", "weight_decay"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)!r}")
@@ -231,8 +238,11 @@ def _loss(
     score, n = eqx.combine(weights, frozen), recipe.batch_size
     rows, times, noise = jax.random.split(key, 3)
     x = images[jax.random.randint(rows, (n,), 0, images.shape[0])]
-    share = (jnp.arange(n) + jax.random.uniform(times, (n,), x.dtype)) / n
-    t = DELTA + time_of_share(share.astype(x.dtype))
+    share = ((jnp.arange(n) + jax.random.uniform(times, (n,), x.dtype)) / n).astype(x.dtype)
+    if recipe.times == "ddpm":
+        t = DELTA + time_of_share(share)
+    else:
+        t = DELTA * (T / DELTA) ** share
     eps = jax.random.normal(noise, x.shape, x.dtype)
 
     def one(x: Array, t: Array, eps: Array) -> Array:

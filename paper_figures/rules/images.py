@@ -61,28 +61,3 @@ def pictures(table: Table) -> Verdict:
     verdict = decide(printed=ours and members["low"] > MEMBERS, ours=ours)
     return Verdict(verdict=verdict, reason=words, measured=members["value"], low=members["low"],
                    high=members["high"])  # fmt: skip
-
-
-def along_steps(table: Table) -> Verdict:
-    """Confirmed if a U-Net ends with copies when everything is tuned, and else with new members.
-
-    Ours is weaker: with everything tuned it copies more, and with encoder and decoder the source's
-    images become the target's.
-    """
-    last = max(r["step"] for r in table.select(series="f_mem"))
-    copied = table.one(series="f_mem", method="everything", step=last)
-    new = table.one(series="f_mem", method="encoder_decoder", step=last)
-    members = table.one(series="target_share", method="encoder_decoder", step=last)
-    source = table.one(series="target_share", method="source")
-    words = (
-        f"a small U-Net on drawn faces, {copied['n_ta']} target images, {last} steps, not the "
-        f"paper's scale and photographs: with everything tuned {copied['value']:.0%} "
-        f"[{copied['low']:.2f}, {copied['high']:.2f}] of the images are copies, with encoder and "
-        f"decoder {new['value']:.0%} [{new['low']:.2f}, {new['high']:.2f}], of which "
-        f"{members['value']:.0%} [{members['low']:.2f}, {members['high']:.2f}] are judged to be of "
-        f"the target (of the source's {source['value']:.0%})"
-    )
-    ours = new["high"] < copied["low"] <= 1 and source["high"] < members["low"] <= 1
-    printed = ours and copied["low"] > COPIES and new["high"] < NEW and members["low"] > MEMBERS
-    return Verdict(verdict=decide(printed=printed, ours=ours), reason=words,
-                   measured=copied["value"], low=copied["low"], high=copied["high"])  # fmt: skip
