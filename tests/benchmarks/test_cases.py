@@ -8,9 +8,10 @@ import pytest
 
 import fsd_jax as fsd
 from benchmarks import table
-from benchmarks.cases import digits, gain, images, optimise
+from benchmarks.cases import digits, gain, images, optimise, unet
 from benchmarks.context import Context
 from benchmarks.figures import images as sheets
+from benchmarks.figures import unet as unet_sheets
 from benchmarks.records import record, select
 from fsd_jax import latent_net
 
@@ -142,3 +143,19 @@ def test_digits_without_the_extra_are_skipped_and_say_so(tmp_path, monkeypatch):
     rows = list(digits.run(context))
     assert [row["value"] for row in rows] == [None]
     assert "fsd-jax[image]" in table.render(rows, digits.lines)
+
+
+def test_a_unet_is_one_line_a_step_with_a_sheet_and_curves(tmp_path):
+    steps = {"source": (0,), "everything": (10, 20), "encoder_decoder": (10, 20)}
+    rows = [
+        record("unet", "faces", method, metric, 0.5, stderr=0.1, step=step)
+        for method, marks in steps.items() for step in marks for metric in unet.METRICS
+    ]  # fmt: skip
+    assert table.render(rows, unet.lines).count("\n") == 2 + 5
+    context = Context(size="quick", seed=0, out=tmp_path, tell=print)
+    assert context.pick(unet.QUICK, unet.CPU, unet.FULL).marks[-1] == unet.QUICK.finetune.steps
+    pictures = {name: np.zeros((2, 8, 8, 3)) for name in ("targets", *steps)}
+    unet._store(tmp_path / "unet-faces.npz", pictures)
+    made = unet_sheets.draw(rows, tmp_path)
+    assert [path.name for path in made] == ["unet-faces-steps.png", "unet-faces.png"]
+    assert all(path.stat().st_size > 5000 for path in made)
