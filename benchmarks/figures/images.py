@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.figures import canvas, store
+from benchmarks.figures import canvas, rows_of_pictures, store
 from benchmarks.records import Record, select
 
 TITLES = {
@@ -32,9 +32,7 @@ def draw(rows: list[Record], folder: Path) -> list[Path]:
 
 
 def _sheet(folder: Path, name: str, rows: list[Record]) -> Path:
-    with np.load(folder / f"images-{name}.npz") as archive:
-        names = [str(entry) for entry in archive["names"]]
-        images = {entry: archive[f"row_{i}"] for i, entry in enumerate(names)}
+    images = rows_of_pictures(folder / f"images-{name}.npz")
     shown = [entry for entry in TITLES if entry in images]
     columns = len(images["targets"])
     figure, axes = canvas(len(shown), columns, figsize=(columns * 0.9, len(shown) * 1.15))

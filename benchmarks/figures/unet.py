@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-import numpy as np
-
-from benchmarks.figures import canvas, store
+from benchmarks.figures import canvas, rows_of_pictures, store
 from benchmarks.figures.images import strip
 from benchmarks.records import Record, select
 
@@ -44,9 +42,7 @@ def draw(rows: list[Record], folder: Path) -> list[Path]:
 
 
 def _sheet(folder: Path, name: str, rows: list[Record]) -> Path:
-    with np.load(folder / f"unet-{name}.npz") as archive:
-        names = [str(entry) for entry in archive["names"]]
-        images = {entry: archive[f"row_{i}"] / 255 for i, entry in enumerate(names)}
+    images = rows_of_pictures(folder / f"unet-{name}.npz")
     shown = [entry for entry in TITLES if entry in images]
     columns = len(images["targets"])
     figure, axes = canvas(len(shown), columns, figsize=(columns * 0.9, len(shown) * 1.15))
@@ -56,7 +52,7 @@ def _sheet(folder: Path, name: str, rows: list[Record]) -> Path:
         if last:
             words += f": target share {last['target_share']['value']:.2f}"
             words += f", copies {last['f_mem']['value']:.2f}"
-        strip(line, images[entry], words)
+        strip(line, images[entry] / 255, words)
     figure.suptitle(f"{name}, U-Net at the end of fine-tuning: the same noise in every row")
     return store(figure, folder / f"unet-{name}.png")
 

@@ -113,7 +113,7 @@ def sample(
     return jnp.concatenate(parts)[:n] if len(parts) > 1 else parts[0]
 
 
-def _on_host(
+def _chunk(
     key: Key[Array, ""],
     index: Int[Array, " rows"],
     initial: Float[Array, "rows *shape"] | None,
@@ -125,39 +125,34 @@ def _on_host(
     method: str,
     denoise: bool,
     dtype: Any,
+    walk: Callable[..., Array],
 ) -> Float[Array, "rows *shape"]:
     keys, x = _begin(key, index, initial, shape=shape, dtype=dtype)
+    x = walk(partial(_advance, keys, score=score, method=method), x, steps)
+    return _denoise(x, steps.stop[-1], score=score, process=process) if denoise else x
+
+
+def _call_by_call(advance: Callable[..., Array], x: Array, steps: Steps) -> Array:
     for number in range(steps.size.shape[0]):
         step = jax.tree.map(lambda leaf, i=number: leaf[i], steps)
-        x = _advance(keys, x, number + 1, step, score=score, method=method)
-    return _denoise(x, steps.stop[-1], score=score, process=process) if denoise else x
+        x = advance(x, number + 1, step)
+    return x
 
 
-@partial(jax.jit, static_argnames=("shape", "method", "denoise", "dtype"))
-def _in_one_scan(
-    key: Key[Array, ""],
-    index: Int[Array, " rows"],
-    initial: Float[Array, "rows *shape"] | None,
-    *,
-    score: Score,
-    steps: Steps,
-    process: VP,
-    shape: tuple[int, ...],
-    method: str,
-    denoise: bool,
-    dtype: Any,
-) -> Float[Array, "rows *shape"]:
-    keys, x = _begin(key, index, initial, shape=shape, dtype=dtype)
+def _in_one_scan(advance: Callable[..., Array], x: Array, steps: Steps) -> Array:
+    def body(x: Array, row: tuple[Array, Steps]) -> tuple[Array, None]:
+        return advance(x, *row), None
 
-    def advance(x: Array, row: tuple[Array, Steps]) -> tuple[Array, None]:
-        return _advance(keys, x, *row, score=score, method=method), None
-
-    numbers = 1 + jnp.arange(steps.size.shape[0])
-    x, _ = jax.lax.scan(advance, x, (numbers, steps))
-    return _denoise(x, steps.stop[-1], score=score, process=process) if denoise else x
+    return jax.lax.scan(body, x, (1 + jnp.arange(steps.size.shape[0]), steps))[0]
 
 
-LOOPS: dict[str, Callable[..., Array]] = {"scan": _in_one_scan, "host": _on_host}
+_compiled = partial(jax.jit, static_argnames=("shape", "method", "denoise", "dtype", "walk"))(
+    _chunk
+)
+LOOPS: dict[str, Callable[..., Array]] = {
+    "scan": partial(_compiled, walk=_in_one_scan),
+    "host": partial(_chunk, walk=_call_by_call),
+}
 
 
 def _begin(

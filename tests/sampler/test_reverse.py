@@ -10,7 +10,7 @@ import pytest
 
 import fsd_jax as fsd
 from fsd_jax import sampler
-from fsd_jax.sampler.reverse import _in_one_scan
+from fsd_jax.sampler.reverse import _compiled
 from tests import reference
 
 D, K, N = 4, 12, 100_000
@@ -116,10 +116,10 @@ def test_a_model_with_new_numbers_does_not_compile_anew(score):
 
     models = [fsd.LinearScore(**(vars(score) | {"mean": score.mean + i})) for i in range(3)]
     sampler.sample(jax.random.key(0), models[0].denoise, times=TIMES, n=3, shape=D)
-    before = _in_one_scan._cache_size()
+    before = _compiled._cache_size()
     for model in models:
         sampler.sample(jax.random.key(0), model.denoise, times=TIMES, n=3, shape=D)
-    assert _in_one_scan._cache_size() == before
+    assert _compiled._cache_size() == before
     counted = chex.assert_max_traces(traced, n=1)
     for i in range(2):
         sampler.sample(jax.random.key(i), counted, times=TIMES, n=3, shape=D, process=PROCESS)

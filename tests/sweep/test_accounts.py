@@ -10,6 +10,7 @@ import fsd_jax as fsd
 from fsd_jax import ledger, sweep
 from fsd_jax.sweep.run import stream
 
+TIMES = np.geomspace(1e-3, 10.0, 9)
 SIZES = dict(n_ta=[6], n_s=[40], d=[2], D=[7], steps=[8])
 PLAN = sweep.plan_ledger(**SIZES, tau=[0.3], metric=["score_error", "w2"], replicates=5, block=4)
 
@@ -22,7 +23,7 @@ def _by_hand(key):
     )
     pretrained = fsd.pretrain(problem.sample_source(source, 40), latent_dim=2)
     model = fsd.finetune(pretrained, problem.sample_target(target, 6))
-    return ledger.account(model.linear, problem, times=fsd.geometric_grid(1e-3, 10.0, 8))
+    return ledger.account(model.linear, problem, times=TIMES)
 
 
 def test_rows_are_means_of_ledgers(tmp_path):

@@ -70,7 +70,7 @@ def test_without_noise_the_ambient_dimension_does_not_matter():
     [
         ({"n_ta": []}, "n_ta"),
         ({"n_ta": [0]}, "n_ta"),
-        ({"n_ta": [4, 4]}, "repeat"),
+        ({"n_ta": [4, 4]}, "different values"),
         ({"d": [1.5]}, "d must"),
         ({"t": [-1.0]}, "t must"),
         ({"tau": [0.1]}, "tau > 0 needs"),
