@@ -166,7 +166,7 @@ def train_unet(
         >>> size = UNetSize(channels=2, groups=1, multipliers=(1,), attention=(False,), blocks=1)
         >>> score = new_unet_score(jax.random.key(0), images, size=size)
         >>> train_unet(jax.random.key(1), score, images, recipe=UNetRecipe(steps=2, batch_size=2))
-        TrainedUNet(UNetScore((4, 4, 1), 703 weights, preconditioned), steps=2)
+        TrainedUNet(UNetScore((4, 4, 1), 777 weights, preconditioned), steps=2)
     """
     flat, _ = _checks.samples("x", x, images=True)
     if np.shape(x)[1:] != score.shape:

@@ -320,7 +320,7 @@ def new_unet_score(
         >>> size = UNetSize(channels=4, groups=2, multipliers=(1, 2), attention=(False, False))
         >>> score = new_unet_score(jax.random.key(0), images, size=size)
         >>> score, len(score.net.down), len(score.net.middle), len(score.net.up)
-        (UNetScore((8, 8, 3), 6719 weights, preconditioned), 5, 2, 7)
+        (UNetScore((8, 8, 3), 15203 weights, preconditioned), 5, 2, 7)
     """
     _checks.choice("prediction", prediction, PREDICTIONS)
     shape = _image_shape(x_source.shape, size.multipliers)
