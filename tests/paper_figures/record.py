@@ -7,8 +7,8 @@ import json
 import sys
 from pathlib import Path
 
-from paper_figures.__main__ import _module
 from paper_figures.figures import FIGURES
+from paper_figures.making import module_of
 from paper_figures.table import path_of, read
 from paper_figures.work import as_json
 
@@ -19,7 +19,7 @@ ONLY_DRAWN = ("plane", "plane minimum", "trajectory", "pictures")
 def main(folder: str) -> None:
     lines = []
     for name in FIGURES:
-        settings = as_json(_module(name).settings(True))
+        settings = as_json(module_of(name).settings(True))
         table = read(path_of(Path(folder), name, settings))
         lines.append({"figure": name, "settings": settings})
         lines += [

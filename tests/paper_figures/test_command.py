@@ -9,6 +9,7 @@ import jax
 import pytest
 
 from paper_figures import __main__ as command
+from paper_figures import making
 from paper_figures.__main__ import ROOT, main
 from paper_figures.figures import FIGURES
 from paper_figures.table import row
@@ -34,6 +35,17 @@ def test_list_from_the_shell():
     )  # fmt: skip
     assert done.stderr == ""
     assert [line.split()[0] for line in done.stdout.splitlines()] == list(FIGURES)
+
+
+def test_figures_side_by_side_from_the_shell(tmp_path):
+    """Processes must find the work, which they cannot in a module that is run by its name."""
+    done = subprocess.run(
+        [sys.executable, "-m", "paper_figures", "table-1", "appendix", "--quick", "--jobs", "2",
+         "--out", tmp_path],
+        cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {"table-1.png", "appendix.png", "report.html"} <= {p.name for p in tmp_path.iterdir()}
 
 
 @pytest.mark.parametrize(
@@ -87,7 +99,7 @@ class _Tiny:
 def test_one_figure_end_to_end_and_again(monkeypatch, tmp_path, capsys):
     tiny = _Tiny()
     monkeypatch.setattr(command, "FIGURES", {"table-1": "", "tiny": ""})
-    monkeypatch.setattr(command, "_module", lambda name: tiny)
+    monkeypatch.setattr(making, "module_of", lambda name: tiny)
     assert main(["tiny", "--quick", "--out", str(tmp_path)]) == 0
     assert {p.name for p in tmp_path.iterdir()} == {
         "tables", "tiny.png", "tiny.pdf", "tiny.csv", "report.html", "report.json",
@@ -106,7 +118,7 @@ def test_one_failure_costs_neither_the_others_nor_the_report(monkeypatch, tmp_pa
     good, bad = _Tiny(), _Tiny()
     bad.error = RuntimeError("out of memory")
     monkeypatch.setattr(command, "FIGURES", {"bad": "", "good": ""})
-    monkeypatch.setattr(command, "_module", {"bad": bad, "good": good}.get)
+    monkeypatch.setattr(making, "module_of", {"bad": bad, "good": good}.get)
     assert main(["--jobs", "1", "--out", str(tmp_path)]) == 1
     assert capsys.readouterr().err == "paper_figures: bad failed: RuntimeError: out of memory\n"
     assert (tmp_path / "good.png").exists()
@@ -119,7 +131,7 @@ def test_a_missing_extra_is_a_reason_in_the_report(monkeypatch, tmp_path, capsys
     good, bare = _Tiny(), _Tiny()
     bare.error = ImportError("no painter", name="painter")
     monkeypatch.setattr(command, "FIGURES", {"figure-1": "", "good": ""})
-    monkeypatch.setattr(command, "_module", {"figure-1": bare, "good": good}.get)
+    monkeypatch.setattr(making, "module_of", {"figure-1": bare, "good": good}.get)
     assert main(["--jobs", "1", "--out", str(tmp_path)]) == 1
     reason = "needs painter: pip install 'fsd-jax[figures]'"
     assert capsys.readouterr().err == f"paper_figures: figure-1 skipped: {reason}\n"
@@ -134,7 +146,7 @@ def test_a_quick_run_leaves_out_what_is_slow_unless_it_is_named(monkeypatch, tmp
     good, slow = _Tiny(), _Tiny()
     slow.IN_QUICK = False
     monkeypatch.setattr(command, "FIGURES", {"figure-1": "", "good": ""})
-    monkeypatch.setattr(command, "_module", {"figure-1": slow, "good": good}.get)
+    monkeypatch.setattr(making, "module_of", {"figure-1": slow, "good": good}.get)
     assert main(["--quick", "--out", str(tmp_path)]) == 0
     assert not (tmp_path / "figure-1.png").exists()
     entries = {e["statement"]: e for e in json.loads((tmp_path / "report.json").read_text())}
@@ -149,6 +161,6 @@ def test_an_interruption_says_how_to_go_on(monkeypatch, tmp_path, capsys):
     tiny = _Tiny()
     tiny.error = KeyboardInterrupt()
     monkeypatch.setattr(command, "FIGURES", {"tiny": ""})
-    monkeypatch.setattr(command, "_module", lambda name: tiny)
+    monkeypatch.setattr(making, "module_of", lambda name: tiny)
     assert main(["--jobs", "1", "--out", str(tmp_path)]) == 130
     assert "interrupted; the same command goes on" in capsys.readouterr().err
