@@ -1,5 +1,6 @@
 """Fixtures for every room."""
 
+import logging
 from collections.abc import Iterator
 
 import jax
@@ -14,6 +15,15 @@ def _x64_context():
 
         context = experimental.enable_x64
     return context(True)
+
+
+@pytest.fixture(autouse=True)
+def logger_level() -> Iterator[None]:
+    """Command lines silence the library for their process; a test must not for the next one."""
+    log = logging.getLogger("fsd_jax")
+    level = log.level
+    yield
+    log.setLevel(level)
 
 
 @pytest.fixture

@@ -232,11 +232,10 @@ def test_images_of_another_shape(score, images):
         train_unet(jax.random.key(0), score, images[:, :2], recipe=RECIPE)
 
 
+@pytest.mark.usefixtures("x64")
 def test_float64_stays_float64(images):
-    with jax.enable_x64(True):
-        x = images.astype(np.float64)
-        build = lambda key: new_unet_score(key, x, size=TINY)
-        score = jax.eval_shape(build, jax.random.key(0))
-        kinds = {leaf.dtype for leaf in jax.tree.leaves((score.net, score.mean, score.variance))}
-        assert kinds == {np.dtype("float64")}
-        assert jax.eval_shape(EVALUATE, score, x, 0.5).dtype == np.float64
+    x = images.astype(np.float64)
+    score = jax.eval_shape(lambda key: new_unet_score(key, x, size=TINY), jax.random.key(0))
+    kinds = {leaf.dtype for leaf in jax.tree.leaves((score.net, score.mean, score.variance))}
+    assert kinds == {np.dtype("float64")}
+    assert jax.eval_shape(EVALUATE, score, x, 0.5).dtype == np.float64

@@ -57,7 +57,7 @@ def test_pages_are_written_from_the_registries(page):
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_has_what_the_command_needs(name):
-    module = importlib.importmodule_of(f"paper_figures.figures.{FIGURES[name]}")
+    module = importlib.import_module(f"paper_figures.figures.{FIGURES[name]}")
     assert "\n" not in module.SUMMARY
     assert module.__doc__
     for part in ("compute", "draw"):
