@@ -33,18 +33,26 @@ def draw(rows: list[Record], folder: Path) -> list[Path]:
 
 def _sheet(folder: Path, name: str, rows: list[Record]) -> Path:
     images = rows_of_pictures(folder / f"images-{name}.npz")
-    shown = [entry for entry in TITLES if entry in images]
+    figure = sheet(images, TITLES, rows, ("target share", "memorised"))
+    figure.suptitle(f"{name}: samples with the same noise in every row")
+    return store(figure, folder / f"images-{name}.png")
+
+
+def sheet(
+    images: dict[str, Any], titles: dict[str, str], rows: list[Record], labels: tuple[str, str]
+) -> Any:
+    """A row of pictures for each title, with the target share and ``f_mem`` of its last records."""
+    shown = [entry for entry in titles if entry in images]
     columns = len(images["targets"])
     figure, axes = canvas(len(shown), columns, figsize=(columns * 0.9, len(shown) * 1.15))
     for line, entry in zip(axes, shown, strict=True):
-        words = TITLES[entry]
+        words = titles[entry]
         measured = {r["metric"]: r for r in select(rows, method=entry)}
         if measured:
             share, memory = measured["target_share"], measured["f_mem"]
-            words += f": target share {share['value']:.2f}, memorised {memory['value']:.2f}"
+            words += f": {labels[0]} {share['value']:.2f}, {labels[1]} {memory['value']:.2f}"
         strip(line, images[entry], words)
-    figure.suptitle(f"{name}: samples with the same noise in every row")
-    return store(figure, folder / f"images-{name}.png")
+    return figure
 
 
 def strip(line: Any, images: np.ndarray, words: str) -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from benchmarks.figures import canvas, rows_of_pictures, store
-from benchmarks.figures.images import strip
+from benchmarks.figures.images import sheet
 from benchmarks.records import Record, select
 
 TITLES = {
@@ -42,17 +42,9 @@ def draw(rows: list[Record], folder: Path) -> list[Path]:
 
 
 def _sheet(folder: Path, name: str, rows: list[Record]) -> Path:
-    images = rows_of_pictures(folder / f"unet-{name}.npz")
-    shown = [entry for entry in TITLES if entry in images]
-    columns = len(images["targets"])
-    figure, axes = canvas(len(shown), columns, figsize=(columns * 0.9, len(shown) * 1.15))
-    for line, entry in zip(axes, shown, strict=True):
-        words = TITLES[entry]
-        last = {r["metric"]: r for r in select(rows, method=entry)}
-        if last:
-            words += f": target share {last['target_share']['value']:.2f}"
-            words += f", copies {last['f_mem']['value']:.2f}"
-        strip(line, images[entry] / 255, words)
+    stored = rows_of_pictures(folder / f"unet-{name}.npz")
+    images = {entry: row / 255 for entry, row in stored.items()}
+    figure = sheet(images, TITLES, rows, ("target share", "copies"))
     figure.suptitle(f"{name}, U-Net at the end of fine-tuning: the same noise in every row")
     return store(figure, folder / f"unet-{name}.png")
 
