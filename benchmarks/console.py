@@ -8,6 +8,8 @@ from pathlib import Path
 
 import jax
 
+CORES = os.cpu_count() or 1
+
 
 class Parser(argparse.ArgumentParser):
     """One line of advice instead of a usage dump; `prog` is ``python -m PACKAGE ...``."""
@@ -18,7 +20,7 @@ class Parser(argparse.ArgumentParser):
 
     def add_jobs(self, what: str) -> None:
         """The option ``--jobs``: how many of `what` run side by side."""
-        self.add_argument("--jobs", type=_positive, default=os.cpu_count() or 1, metavar="N",
+        self.add_argument("--jobs", type=_positive, default=CORES, metavar="N",
                           help=f"{what} run side by side (default: one a core)")  # fmt: skip
 
     def need_folder(self, out: Path) -> None:

@@ -1,16 +1,14 @@
 """Work that times nothing, on all cores: most of it is compilation, which uses one."""
 
 import multiprocessing
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import Any, TypeVar
 
 import jax
 
-from benchmarks.console import configure
+from benchmarks.console import CORES, configure
 
-CORES = os.cpu_count() or 1
 R = TypeVar("R")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks import processes
+from benchmarks.console import CORES
 from benchmarks.context import Context
 from benchmarks.records import Record
 
@@ -29,7 +30,7 @@ def run_all(
     seed: int,
     out: Path,
     tell: Callable[[str], None],
-    jobs: int = processes.CORES,
+    jobs: int = CORES,
 ) -> Iterator[Done]:
     """Run cases and yield each as it ends.
 
