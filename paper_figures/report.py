@@ -137,10 +137,22 @@ def page(
     made = provenance()
     versions = ", ".join(f"{k} {v}" for k, v in made["versions"].items() if v)
     origin = f"Commit {made['git']}; {versions}; {made['device']}; {made['processor']}."
+    origin += _kept(tables, made["git"])
     heads = "".join(f"<th>{text}</th>" for text in HEADS)
     return PAGE.format(
         summary=summary, heads=heads, rows=rows, pictures=pictures, origin=html.escape(origin)
     )
+
+
+def _kept(tables: Tables, commit: str | None) -> str:
+    """Which tables another commit's code computed, if any."""
+    others = [
+        f"{name} ({table.made.get('git')})" for name, table in tables.items()
+        if isinstance(table, Table) and table.made.get("git") != commit
+    ]  # fmt: skip
+    if not others:
+        return ""
+    return f" Kept from other commits: {', '.join(others)}; delete their tables to compute again."
 
 
 HEADS = ("statement", "what it says", "function and test", "measured", "exact", "verdict")

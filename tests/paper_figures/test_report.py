@@ -10,7 +10,7 @@ import pytest
 from paper_figures import index, report
 from paper_figures.figures import FIGURES
 from paper_figures.statements import STATEMENTS
-from paper_figures.table import Missing
+from paper_figures.table import Missing, of_rows, row
 from paper_figures.verdicts import NOT_TESTABLE
 
 NUMBERED = (
@@ -100,6 +100,15 @@ def test_without_results_all_is_missing_and_the_page_says_so(tmp_path):
     assert "n<sub>ta</sub> and a&lt;b" in page
     # Nothing is fetched: the only addresses are those of pictures, which are inside.
     assert not re.search(r"(src|href)=\"(?!data:)|@import|url\(", page)
+    assert "Kept from other commits" not in page
+
+
+def test_tables_that_other_code_computed_are_named(tmp_path):
+    new = of_rows("appendix", [row("a", 1.0)])
+    old = dataclasses.replace(new, made=new.made | {"git": "an-older-one"})
+    tables = {"appendix": new, "theorem-5.2": old}
+    page = report.page([], tables, dict.fromkeys(tables, "title"), tmp_path)
+    assert "Kept from other commits: theorem-5.2 (an-older-one)" in page
 
 
 @pytest.mark.parametrize(
