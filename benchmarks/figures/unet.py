@@ -1,6 +1,7 @@
 """A U-Net along fine-tuning: what it draws from the same noise, and every measure against steps."""
 
 from pathlib import Path
+from typing import Any
 
 from benchmarks.figures import canvas, rows_of_pictures, store
 from benchmarks.figures.images import sheet
@@ -51,18 +52,25 @@ def _sheet(folder: Path, name: str, rows: list[Record]) -> Path:
 
 def _curves(folder: Path, name: str, rows: list[Record]) -> Path:
     figure, axes = canvas(2, 2, figsize=(9.5, 6.5))
-    for axis, (metric, title) in zip(axes.ravel(), PANELS.items(), strict=True):
-        for method, look in LOOKS.items():
-            own = select(rows, metric=metric, method=method)
-            axis.errorbar(
-                [r["step"] for r in own], [r["value"] for r in own],
-                yerr=[2 * (r["stderr"] or 0) for r in own], capsize=2, mfc="none",
-                label=TITLES[method], **look,
-            )  # fmt: skip
-        for method, dash in LEVELS.items():
-            for r in select(rows, metric=metric, method=method):
-                axis.axhline(r["value"], ls=dash, color="0.45", lw=1.2, label=TITLES[method])
-        axis.set(xscale="log", xlabel="fine-tuning steps", title=title)
+    along_steps(axes, rows)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     figure.suptitle(f"{name}: a U-Net tuned to ten images (bars: two standard errors)")
     return store(figure, folder / f"unet-{name}-steps.png")
+
+
+def along_steps(axes: Any, rows: list[Record]) -> None:
+    """Each measure against the steps; further draws of the target images as markers alone."""
+    for axis, (metric, title) in zip(axes.ravel(), PANELS.items(), strict=True):
+        for method, look in LOOKS.items():
+            own = select(rows, metric=metric, method=method)
+            for draw in dict.fromkeys(r["draw"] for r in own):
+                points = select(own, draw=draw)
+                axis.errorbar(
+                    [r["step"] * (1 + draw / 8) for r in points], [r["value"] for r in points],
+                    yerr=[2 * (r["stderr"] or 0) for r in points], capsize=2, mfc="none",
+                    label="_" if draw else TITLES[method], **look,
+                )  # fmt: skip
+        for method, dash in LEVELS.items():
+            for r in select(rows, metric=metric, method=method, draw=0):
+                axis.axhline(r["value"], ls=dash, color="0.45", lw=1.2, label=TITLES[method])
+        axis.set(xscale="log", xlabel="fine-tuning steps", title=title)

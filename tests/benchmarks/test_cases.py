@@ -145,13 +145,14 @@ def test_digits_without_the_extra_are_skipped_and_say_so(tmp_path, monkeypatch):
     assert "fsd-jax[image]" in table.render(rows, digits.lines)
 
 
-def test_a_unet_is_one_line_a_step_with_a_sheet_and_curves(tmp_path):
+def test_a_unet_is_one_line_a_draw_and_step_with_a_sheet_and_curves(tmp_path):
     steps = {"source": (0,), "everything": (10, 20), "encoder_decoder": (10, 20)}
     rows = [
-        record("unet", "faces", method, metric, 0.5, stderr=0.1, step=step)
-        for method, marks in steps.items() for step in marks for metric in unet.METRICS
+        record("unet", "faces", method, metric, 0.5, stderr=0.1, step=step, draw=draw)
+        for draw in (0, 1) for method, marks in steps.items()
+        for step in (marks if draw == 0 else marks[-1:]) for metric in unet.METRICS
     ]  # fmt: skip
-    assert table.render(rows, unet.lines).count("\n") == 2 + 5
+    assert table.render(rows, unet.lines).count("\n") == 2 + 5 + 3
     context = Context(size="quick", seed=0, out=tmp_path, tell=print)
     assert context.pick(unet.QUICK, unet.CPU, unet.FULL).marks[-1] == unet.QUICK.finetune.steps
     pictures = {name: np.zeros((2, 8, 8, 3)) for name in ("targets", *steps)}
