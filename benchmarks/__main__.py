@@ -33,7 +33,7 @@ BY_NAME = {
     "unet": "unet",
     "digits": "digits",
 }
-"""Studies of five to ten minutes each, `unet` of forty, which run only when they are named."""
+"""Studies of five to ten minutes each, `unet` of an hour, which run only when they are named."""
 ALL = CASES | BY_NAME
 NOT_QUICK = ("section4", "images")
 """Most of a minute of compilation each, so a quick run has them only if they are named."""

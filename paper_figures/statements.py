@@ -297,6 +297,14 @@ STATEMENTS = (
         figure="figure-2", rule=images.pictures,
     ),
     Statement(
+        name="Section 6, U-Net",
+        says="Tuning encoder and decoder of a U-Net (first 4 blocks down, last 4 up) for "
+        "400 epochs gives new members of the target, tuning everything memorises",
+        function="fsd_jax.image.finetune.train_unet",
+        test="tests/image/test_unet.py::test_frozen_arrays_keep_every_bit_and_tuned_ones_move",
+        figure="u-net", rule=images.along_steps,
+    ),
+    Statement(
         name="Lemma B.1",
         says="With the right V the frozen network costs d eps^2/delta and a power of n_s",
         function="fsd_jax.theory.lemma_b_1",

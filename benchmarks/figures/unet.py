@@ -13,21 +13,27 @@ TITLES = {
     "everything": "everything tuned",
     "encoder_decoder": "encoder and decoder tuned (first 4 blocks down, last 4 up)",
     "outermost": "outermost blocks tuned (first 1 down, last 1 up)",
+    "real": "other images of the target",
     "closed_form": "closed form: linear encoder and decoder",
     "exact_everything": "exact optimum of everything tuned",
 }
 PANELS = {
     "f_mem": "share that copies a target image",
     "target_share": "share with the target feature",
+    "nearest_distance": "distance to the nearest of the ten",
     "heldout_loss": "held-out denoising loss",
-    "frechet": "Frechet distance to held-out targets",
 }
 LOOKS = {
     "everything": {"color": "#000000", "marker": "o", "ls": "-"},
     "encoder_decoder": {"color": "#b5462a", "marker": "s", "ls": "--"},
     "outermost": {"color": "#1f6fb4", "marker": "^", "ls": "-."},
 }
-LEVELS = {"source": (0, (1, 1)), "closed_form": (0, (7, 3)), "exact_everything": (0, (3, 1, 1, 1))}
+LEVELS = {
+    "source": (0, (1, 1)),
+    "real": (0, (3, 1, 1, 1)),
+    "closed_form": (0, (7, 3)),
+    "exact_everything": (0, (5, 1, 1, 1, 1, 1)),
+}
 
 
 def draw(rows: list[Record], folder: Path) -> list[Path]:
@@ -59,14 +65,14 @@ def _curves(folder: Path, name: str, rows: list[Record]) -> Path:
 
 
 def along_steps(axes: Any, rows: list[Record]) -> None:
-    """Each measure against the steps; further draws of the target images as markers alone."""
+    """Each measure against the steps, a line a draw of the target images, moved to be seen."""
     for axis, (metric, title) in zip(axes.ravel(), PANELS.items(), strict=True):
         for method, look in LOOKS.items():
             own = select(rows, metric=metric, method=method)
             for draw in dict.fromkeys(r["draw"] for r in own):
                 points = select(own, draw=draw)
                 axis.errorbar(
-                    [r["step"] * (1 + draw / 8) for r in points], [r["value"] for r in points],
+                    [r["step"] * (1 + draw / 12) for r in points], [r["value"] for r in points],
                     yerr=[2 * (r["stderr"] or 0) for r in points], capsize=2, mfc="none",
                     label="_" if draw else TITLES[method], **look,
                 )  # fmt: skip
@@ -74,3 +80,7 @@ def along_steps(axes: Any, rows: list[Record]) -> None:
             for r in select(rows, metric=metric, method=method, draw=0):
                 axis.axhline(r["value"], ls=dash, color="0.45", lw=1.2, label=TITLES[method])
         axis.set(xscale="log", xlabel="fine-tuning steps", title=title)
+        steps = sorted({r["step"] for r in rows if r["step"]})
+        axis.set_xticks(steps, [str(step) for step in steps])
+        axis.minorticks_off()
+    axes[1, 1].set_yscale("log")

@@ -21,5 +21,6 @@ FIGURES = {
     "memorisation": "memorisation",
     "figure-1": "figure_1",
     "figure-2": "figure_2",
+    "u-net": "unet",
 }
 """Name on the command line and in files, and the module beside this file."""
