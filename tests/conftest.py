@@ -1,7 +1,9 @@
 """Fixtures for every room."""
 
+import gc
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -15,6 +17,21 @@ def _x64_context():
 
         context = experimental.enable_x64
     return context(True)
+
+
+MAPPINGS = Path("/proc/self/maps")
+MOST_MAPPINGS = 12_000
+"""A fifth of what Linux allows a process. A compiled program takes four, and all tests together so
+many that a process was killed at the limit."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_mappings() -> Iterator[None]:
+    """Compiled programs are forgotten between files, when they have become many."""
+    yield
+    if MAPPINGS.exists() and MAPPINGS.read_bytes().count(b"\n") > MOST_MAPPINGS:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(autouse=True)
