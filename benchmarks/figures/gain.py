@@ -82,4 +82,6 @@ def _finish(axis: Any, title: str) -> None:
     axis.axvline(case.LATENT_DIM, color="gray", lw=0.8)
     axis.set(xscale="log", yscale="log", title=title, xlabel=r"target samples $n_{ta}$ (line: d)",
              ylabel="expected score error")  # fmt: skip
-    axis.legend(fontsize=7, framealpha=0.5)
+    if axis.get_legend_handles_labels()[0]:
+        # A quick run leaves panels empty.
+        axis.legend(fontsize=7, framealpha=0.5)
