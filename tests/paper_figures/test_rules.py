@@ -265,3 +265,16 @@ def test_the_order_of_a_sampler_is_read_from_its_slope():
         return row | ({"value": 0.1 * row["rate"] ** 0.5} if own else {})
 
     assert _with("Lemma C.1", stays) == CORRECTED
+
+
+def test_a_network_worse_than_the_linear_model_judges_nothing():
+    statement = next(s for s in STATEMENTS if s.name == "Section 6, U-Net")
+
+    def weak(row):
+        if row["series"] == "heldout_loss" and row["method"] == "encoder_decoder":
+            row["value"] *= 3
+        return row
+
+    found = _judge(statement, _changed(TABLES["u-net"], weak))
+    assert found.verdict == NOT_TESTABLE
+    assert "too weak to judge" in found.reason
