@@ -63,6 +63,11 @@ class Setting:
     steps: int
     seed: int
 
+    def drawn(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """One draw of the target images, by its number, and 200 others of the target."""
+        order = np.random.default_rng((self.seed, number)).permutation(len(self.pool))
+        return self.pool[order[:SHOTS]], self.pool[order[SHOTS:][:200]]
+
 
 def run(context: Context) -> Iterator[Record]:
     """Yield every measure of every method, the means of several draws of the target images."""
@@ -179,8 +184,7 @@ def _study(context: Context, setting: Setting) -> Iterator[Record]:
     key = jax.random.key(setting.seed)
     for draw in range(draws):
         context.tell(f"images {setting.name}: draw {draw + 1} of {draws}")
-        order = np.random.default_rng((setting.seed, draw)).permutation(len(setting.pool))
-        shots, held = setting.pool[order[:SHOTS]], setting.pool[order[SHOTS:][:200]]
+        shots, held = setting.drawn(draw)
         scores, shares = _scores(setting, shots)
         chosen.append(shares)
         rows: dict[str, np.ndarray] = {}

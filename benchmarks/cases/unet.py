@@ -61,7 +61,7 @@ class Scale:
 
 
 QUICK = Scale(
-    data=("avatars",), side=16, source=100, heldout=100,
+    data=("avatars",), side=16, source=100, heldout=200,
     network=UNetSize(multipliers=(1, 2), attention=(False, True), blocks=1),
     pretrain=UNetRecipe(steps=20), finetune=UNetRecipe(steps=20, batch_size=2), marks=(10, 20),
     draws=1, samples=36, steps=5, held=4,
@@ -113,11 +113,8 @@ def _study(context: Context, scale: Scale, setting: Setting) -> Iterator[Record]
     key = jax.random.key(setting.seed)
     source = _pretrained(context, scale, setting, jax.random.fold_in(key, 0))
     for number in range(scale.draws):
-        order = np.random.default_rng((setting.seed, number)).permutation(len(setting.pool))
-        draw = Draw(
-            number=number, key=jax.random.fold_in(key, 1 + number),
-            shots=setting.pool[order[:SHOTS]], held=setting.pool[order[SHOTS:][:200]],
-        )  # fmt: skip
+        shots, held = setting.drawn(number)
+        draw = Draw(number=number, key=jax.random.fold_in(key, 1 + number), shots=shots, held=held)
         n = min(scale.samples, len(draw.held) // 2)
         real = measure(setting, draw.held[:n], draw.shots, draw.held[n:])
         yield from _rows(setting, draw, "real", 0, n, real)
@@ -125,8 +122,10 @@ def _study(context: Context, scale: Scale, setting: Setting) -> Iterator[Record]
         for method, step, score in _scores(context, scale, setting, draw, source):
             context.tell(f"unet {setting.name}, draw {number + 1}: {method} after {step} steps")
             if score is None:
-                status = f"diverged at step {step}"
-                yield record("unet", setting.name, method, "f_mem", None, status=status)
+                yield record(
+                    "unet", setting.name, method, "f_mem", None, status=f"diverged at step {step}",
+                    **_cell(setting, draw, step, scale.samples),
+                )  # fmt: skip
                 continue
             drawn, found = _measured(scale, setting, draw, score)
             pictures[method if step in (0, scale.finetune.steps) else f"{method} {step}"] = drawn
@@ -142,10 +141,17 @@ def _rows(
         if metric in found:
             value = found[metric]
             yield record(
-                "unet", setting.name, method, metric, value.value, stderr=value.stderr, step=step,
-                draw=draw.number, low=value.low, high=value.high, samples=n, n_ta=SHOTS,
-                n_s=len(setting.source), D=draw.shots[0].size,
+                "unet", setting.name, method, metric, value.value, stderr=value.stderr,
+                low=value.low, high=value.high, **_cell(setting, draw, step, n),
             )  # fmt: skip
+
+
+def _cell(setting: Setting, draw: Draw, step: int, samples: int) -> dict[str, Any]:
+    """Which cell of the study a record is."""
+    return {
+        "step": step, "draw": draw.number, "samples": samples, "n_ta": SHOTS,
+        "n_s": len(setting.source), "D": draw.shots[0].size,
+    }  # fmt: skip
 
 
 def _measured(

@@ -66,6 +66,7 @@ def _curves(folder: Path, name: str, rows: list[Record]) -> Path:
 
 def along_steps(axes: Any, rows: list[Record]) -> None:
     """Each measure against the steps, a line a draw of the target images, moved to be seen."""
+    steps = sorted({r["step"] for r in rows if r["step"]})
     for axis, (metric, title) in zip(axes.ravel(), PANELS.items(), strict=True):
         for method, look in LOOKS.items():
             own = select(rows, metric=metric, method=method)
@@ -80,7 +81,6 @@ def along_steps(axes: Any, rows: list[Record]) -> None:
             for r in select(rows, metric=metric, method=method, draw=0):
                 axis.axhline(r["value"], ls=dash, color="0.45", lw=1.2, label=TITLES[method])
         axis.set(xscale="log", xlabel="fine-tuning steps", title=title)
-        steps = sorted({r["step"] for r in rows if r["step"]})
         axis.set_xticks(steps, [str(step) for step in steps])
         axis.minorticks_off()
     axes[1, 1].set_yscale("log")
