@@ -74,6 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             seed=options.seed,
             out=options.out,
             tell=tell,
+            data=tuple(options.data),
             jobs=options.jobs,
         ):
             tell("")
@@ -108,12 +109,23 @@ def _parse(given: list[str]) -> Namespace:
     size.add_argument("--full", action="store_true", help="everything")
     parser.add_argument("--out", type=Path, default=ROOT / "results", help="default: results/")
     parser.add_argument("--seed", type=int, default=0, help="base seed (default 0)")
+    parser.add_argument(
+        "--data", action="append", default=[], metavar="SET",
+        help="only this data set, of `images` and `unet`; may be given again",
+    )  # fmt: skip
     parser.add_jobs("cases that time nothing")
     parser.add_argument("--list", action="store_true", help="name the cases and stop")
     options = parser.parse_args(given)
     for name in options.names:
         if name not in ALL:
             parser.error(f"no case named {name!r}; choose from {', '.join(ALL)}")
+    for name in options.names if options.data else ():
+        known = getattr(_module("cases", ALL[name]), "DATA", ())
+        for data in options.data:
+            if data not in known:
+                parser.error(f"{name} has no data set {data!r}; it has {', '.join(known) or 'one'}")
+    if options.data and not options.names:
+        parser.error("--data needs the name of a case")
     if options.seed < 0:
         parser.error(f"--seed must not be negative, got {options.seed}")
     if not options.list:

@@ -20,12 +20,14 @@ class Context:
         seed: base seed.
         out: folder for arrays that figures need.
         tell: called with a short line when a case reaches its next step.
+        data: names of the only data sets to use, for a case with a list of them; none: all.
     """
 
     size: str
     seed: int
     out: Path
     tell: Callable[[str], None]
+    data: tuple[str, ...] = ()
 
     def pick(self, quick: T, default: T, full: T) -> T:
         """The value for this size."""

@@ -30,6 +30,7 @@ def run_all(
     seed: int,
     out: Path,
     tell: Callable[[str], None],
+    data: tuple[str, ...] = (),
     jobs: int = CORES,
 ) -> Iterator[Done]:
     """Run cases and yield each as it ends.
@@ -40,9 +41,10 @@ def run_all(
         seed: base seed.
         out: folder.
         tell: progress.
+        data: see `Context`.
         jobs: cases at most that run side by side.
     """
-    tasks = {name: (name, module, size, seed, out) for name, module in modules.items()}
+    tasks = {name: (name, module, size, seed, out, data) for name, module in modules.items()}
     together = [task for task in tasks.values() if task[1] not in TIMED]
     yield from processes.run(_run, together, tell=tell, jobs=jobs)
     for task in tasks.values():
@@ -51,10 +53,16 @@ def run_all(
 
 
 def _run(
-    name: str, module: str, size: str, seed: int, out: Path, tell: Callable[[str], None]
+    name: str,
+    module: str,
+    size: str,
+    seed: int,
+    out: Path,
+    data: tuple[str, ...],
+    tell: Callable[[str], None],
 ) -> Done:
     start = time.perf_counter()
-    context = Context(size=size, seed=seed, out=out, tell=tell)
+    context = Context(size=size, seed=seed, out=out, tell=tell, data=data)
     rows = list(import_module(f"benchmarks.cases.{module}").run(context))
     return Done(name, rows, time.perf_counter() - start)
 

@@ -14,6 +14,7 @@ from benchmarks.figures import images as sheets
 from benchmarks.figures import unet as unet_sheets
 from benchmarks.records import record, select
 from fsd_jax import latent_net
+from fsd_jax.image import data
 
 
 @pytest.mark.slow
@@ -86,6 +87,16 @@ def test_images_without_the_extra_are_skipped_and_say_so(tmp_path, monkeypatch):
     assert [row["value"] for row in rows] == [None]
     assert "fsd-jax[image]" in table.render(rows, images.lines)
     assert sheets.draw(rows, tmp_path) == []
+
+
+def test_only_the_data_set_that_is_asked_for(tmp_path, monkeypatch):
+    monkeypatch.delenv(data.FASHION_VARIABLE, raising=False)
+    monkeypatch.setattr(data, "FASHION_FOLDERS", (str(tmp_path),))
+    only = ("fashion-shirts",)
+    context = Context(size="quick", seed=0, out=tmp_path, tell=lambda line: None, data=only)
+    (row,) = images.run(context)
+    assert (row["data"], row["value"]) == ("fashion-shirts", None)
+    assert row["status"].startswith("skipped: Fashion-MNIST is not installed")
 
 
 def _gaussian_score(variances, basis, residual):
