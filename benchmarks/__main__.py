@@ -15,28 +15,29 @@ from benchmarks.console import Parser, configure, tell
 
 CASES = {
     "agreement": "agreement",
+    "ten-images": "ten_images",
     "solve": "solve",
     "optimise": "optimise",
+    "linear-rates": "linear_rates",
     "gain": "gain",
     "simulate": "simulate",
-    "linear-rates": "linear_rates",
     "durability": "durability",
     "scaling": "scaling",
-    "ten-images": "ten_images",
-    "section4": "section4",
-    "images": "images",
 }
+"""Of those that time nothing the longest come first, so that all cores end together."""
 BY_NAME = {
+    "images": "images",
+    "section4": "section4",
     "section4-rates": "section4_rates",
     "memorisation": "memorisation",
     "pretraining": "pretraining",
     "unet": "unet",
     "digits": "digits",
 }
-"""Studies of five to ten minutes each, `unet` of an hour, which run only when they are named."""
+"""Studies of one to ten minutes each, `unet` of two hours, which run only when they are named."""
 ALL = CASES | BY_NAME
-NOT_QUICK = ("section4", "images")
-"""Most of a minute of compilation each, so a quick run has them only if they are named."""
+NOT_QUICK = ("durability", "scaling")
+"""They start processes that compile anew, so a quick run has them only if they are named."""
 WITHOUT_FIGURE = (
     "simulate", "durability", "scaling", "memorisation", "pretraining", "digits"
 )  # fmt: skip

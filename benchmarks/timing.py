@@ -79,7 +79,7 @@ def _calm(method: Callable[[], Any]) -> float:
     # The calls that wake our own pools again are no part of it.
     _once(method)
     _once(method)
-    return float(np.median([_once(method)[0] for _ in range(5)]))
+    return float(np.median([_once(method)[0] for _ in range(3)]))
 
 
 def _once(method: Callable[[], Any]) -> tuple[float, Any]:

@@ -39,7 +39,7 @@ def run(context: Context) -> Iterator[Record]:
     context.tell("simulate")
     timings = interleave(
         {name: method for name, (_, method) in methods.items()},
-        seconds=context.pick(1.0, 8.0, 30.0),
+        seconds=context.pick(1.0, 4.0, 30.0),
     )
     yield from _rates(methods, timings)
     for n in SIZES:
