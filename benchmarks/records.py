@@ -59,12 +59,15 @@ def _finite(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else float(value)
 
 
-def write(folder: Path, rows: Sequence[Record], *, seed: int, size: str) -> Path:
-    """Replace ``results.jsonl`` in `folder` atomically; every line carries the provenance."""
+def write(
+    folder: Path, rows: Sequence[Record], *, seed: int, size: str, name: str = RESULTS
+) -> Path:
+    """Replace a file in `folder` atomically; every line carries the provenance of its number."""
     folder.mkdir(parents=True, exist_ok=True)
+    # What an earlier run computed keeps its own.
     extra = {"seed": seed, "size": size, "provenance": provenance()}
-    text = "".join(json.dumps(row | extra, allow_nan=False) + "\n" for row in rows)
-    path = folder / RESULTS
+    text = "".join(json.dumps(row | extra | row, allow_nan=False) + "\n" for row in rows)
+    path = folder / name
     write_text(path, text)
     return path
 

@@ -1,5 +1,6 @@
 """Section 6 with a U-Net: all of it tuned, or its rim only, measured along the way."""
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ import jax
 import numpy as np
 
 import fsd_jax as fsd
-from benchmarks import table
+from benchmarks import records, table
 from benchmarks.cases.images import SHOTS, SHOWN, Setting, measure, setting_of
 from benchmarks.context import Context
 from benchmarks.records import Record, record
@@ -111,28 +112,40 @@ class Draw:
 
 
 def _study(context: Context, scale: Scale, setting: Setting) -> Iterator[Record]:
+    """Every draw's records; a run that was killed finds those of its finished draws."""
     key = jax.random.key(setting.seed)
     source = _pretrained(context, scale, setting, jax.random.fold_in(key, 0))
+    digest = hashlib.sha256(repr((scale, setting.seed)).encode()).hexdigest()[:8]
     for number in range(scale.draws):
-        shots, held = setting.drawn(number)
-        draw = Draw(number=number, key=jax.random.fold_in(key, 1 + number), shots=shots, held=held)
-        n = min(scale.samples, len(draw.held) // 2)
-        real = measure(setting, draw.held[:n], draw.shots, draw.held[n:])
-        yield from _rows(setting, draw, "real", 0, n, real)
-        pictures = {"targets": draw.shots}
-        for method, step, score in _scores(context, scale, setting, draw, source):
-            context.tell(f"unet {setting.name}, draw {number + 1}: {method} after {step} steps")
-            if score is None:
-                yield record(
-                    "unet", setting.name, method, "f_mem", None, status=f"diverged at step {step}",
-                    **_cell(setting, draw, step, scale.samples),
-                )  # fmt: skip
-                continue
-            drawn, found = _measured(scale, setting, draw, score)
-            pictures[method if step in (0, scale.finetune.steps) else f"{method} {step}"] = drawn
-            yield from _rows(setting, draw, method, step, scale.samples, found)
-        if number == 0:
-            _store(context.out / f"unet-{setting.name}.npz", pictures)
+        kept = f"unet-{setting.name}-{digest}-draw-{number + 1}.jsonl"
+        if not (context.out / kept).exists():
+            rows = list(_draw(context, scale, setting, number, source, key))
+            records.write(context.out, rows, seed=context.seed, size=context.size, name=kept)
+        yield from records.read(context.out / kept)
+
+
+def _draw(
+    context: Context, scale: Scale, setting: Setting, number: int, source: UNetScore, key: jax.Array
+) -> Iterator[Record]:
+    shots, held = setting.drawn(number)
+    draw = Draw(number=number, key=jax.random.fold_in(key, 1 + number), shots=shots, held=held)
+    n = min(scale.samples, len(draw.held) // 2)
+    real = measure(setting, draw.held[:n], draw.shots, draw.held[n:])
+    yield from _rows(setting, draw, "real", 0, n, real)
+    pictures = {"targets": draw.shots}
+    for method, step, score in _scores(context, scale, setting, draw, source):
+        context.tell(f"unet {setting.name}, draw {number + 1}: {method} after {step} steps")
+        if score is None:
+            yield record(
+                "unet", setting.name, method, "f_mem", None, status=f"diverged at step {step}",
+                **_cell(setting, draw, step, scale.samples),
+            )  # fmt: skip
+            continue
+        drawn, found = _measured(scale, setting, draw, score)
+        pictures[method if step in (0, scale.finetune.steps) else f"{method} {step}"] = drawn
+        yield from _rows(setting, draw, method, step, scale.samples, found)
+    if number == 0:
+        _store(context.out / f"unet-{setting.name}.npz", pictures)
 
 
 def _rows(

@@ -1,6 +1,7 @@
 """The numbers of a case lie where theory puts them, and its table can be read."""
 
 import sys
+import types
 
 import jax
 import numpy as np
@@ -171,3 +172,27 @@ def test_a_unet_is_one_line_a_draw_and_step_with_a_sheet_and_curves(tmp_path):
     made = unet_sheets.draw(rows, tmp_path)
     assert [path.name for path in made] == ["unet-faces-steps.png", "unet-faces.png"]
     assert all(path.stat().st_size > 5000 for path in made)
+
+
+def test_a_killed_unet_study_finds_its_finished_draws(tmp_path, monkeypatch):
+    """The second draw dies; the next run draws it and the third, and leaves the first alone."""
+    drawn = []
+
+    def draw(_context, _scale, setting, number, _source, _key):
+        drawn.append(number)
+        if drawn == [0, 1]:
+            raise KeyboardInterrupt
+        yield record("unet", setting.name, "real", "f_mem", number / 10, draw=number)
+
+    monkeypatch.setattr(unet, "_pretrained", lambda *_: None)
+    monkeypatch.setattr(unet, "_draw", draw)
+    context = Context(size="default", seed=3, out=tmp_path, tell=print)
+    setting = types.SimpleNamespace(name="faces", seed=3)
+    with pytest.raises(KeyboardInterrupt):
+        list(unet._study(context, unet.CPU, setting))
+    rows = list(unet._study(context, unet.CPU, setting))
+    assert drawn == [0, 1, 1, 2]
+    assert [row["value"] for row in rows] == [0, 0.1, 0.2]
+    assert {row["seed"] for row in rows} == {3}
+    list(unet._study(context, unet.CPU, types.SimpleNamespace(name="faces", seed=4)))
+    assert drawn[4:] == [0, 1, 2]

@@ -51,6 +51,12 @@ def test_every_line_carries_its_provenance(tmp_path):
         assert "cpu" in origin["device"] or "gpu" in origin["device"]
 
 
+def test_a_number_from_an_earlier_run_keeps_its_own_provenance(tmp_path):
+    row = _row() | {"seed": 5, "provenance": {"git": "earlier"}}
+    (found,) = records.read(records.write(tmp_path, [row], seed=0, size="quick"))
+    assert (found["seed"], found["size"], found["provenance"]) == (5, "quick", {"git": "earlier"})
+
+
 def test_writing_replaces_and_leaves_nothing_else(tmp_path):
     records.write(tmp_path, [_row(), _row()], seed=0, size="quick")
     records.write(tmp_path, [_row(2.0)], seed=0, size="quick")
