@@ -83,4 +83,4 @@ def along_steps(axes: Any, rows: list[Record]) -> None:
         axis.set(xscale="log", xlabel="fine-tuning steps", title=title)
         axis.set_xticks(steps, [str(step) for step in steps])
         axis.minorticks_off()
-    axes[1, 1].set_yscale("log")
+    axes.ravel()[-1].set_yscale("log")

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from fsd_jax import _checks
-from fsd_jax.image.metrics import Estimate, Features, mean_of
+from fsd_jax.image.metrics import Estimate, Features, share_of
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -76,14 +76,16 @@ class TargetClassifier:
         )
         model.fit(features(both), truth)
         right = [model.predict(features(images)) == k for k, images in enumerate(test)]
-        sides = [mean_of(hits, seed=seed + k) for k, hits in enumerate(right)]
+        sides = [share_of(hits, seed=seed + k) for k, hits in enumerate(right)]
         value = (sides[0].value + sides[1].value) / 2
-        stderr = float(np.hypot(sides[0].stderr, sides[1].stderr)) / 2
-        accuracy = Estimate(
-            value=value, stderr=stderr, low=value - 1.96 * stderr, high=value + 1.96 * stderr
+        # Of a mean of two shares, from each one's own distances to its ends (Newcombe's method).
+        stderr, below, above = (
+            float(np.hypot(*[part(side) for side in sides])) / 2
+            for part in (lambda s: s.stderr, lambda s: s.value - s.low, lambda s: s.high - s.value)
         )
+        accuracy = Estimate(value=value, stderr=stderr, low=value - below, high=value + above)
         return cls(features=features, model=model, accuracy=accuracy)
 
     def share(self, samples: np.ndarray, *, seed: int = 0) -> Estimate:
         """Share of ``(n, ...)`` images that are taken for the target."""
-        return mean_of(self.model.predict(self.features(samples)) == 1, seed=seed)
+        return share_of(self.model.predict(self.features(samples)) == 1, seed=seed)

@@ -1,11 +1,12 @@
 """Measures of generated samples, each with a bootstrap error; plain ``(n, D)`` arrays, on the host.
 
-Intervals resample the generated (and held-out) samples; they say nothing about the choice of the
-few target images, over which a study must average.
+Intervals of shares are Wilson's, the others are basic bootstrap intervals. Both speak of the
+generated (and held-out) samples, and say nothing about the choice of the few target images, over
+which a study must average.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import jax
@@ -20,6 +21,8 @@ from fsd_jax.process import VP
 
 DRAWS = 200
 """Bootstrap replicates."""
+Z_95 = 1.959963984540054
+"""Normal quantile of a two-sided 95% interval."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +115,7 @@ def memorised_fraction(
         seed: of the bootstrap.
     """
     near = nearest_distances(samples, train)
-    return mean_of((near[:, 0] < threshold * near[:, 1]).astype(float), seed=seed)
+    return share_of(near[:, 0] < threshold * near[:, 1], seed=seed)
 
 
 def nearest_distance(samples: np.ndarray, train: np.ndarray, *, seed: int = 0) -> Estimate:
@@ -249,6 +252,20 @@ def mean_of(values: np.ndarray, *, seed: int = 0) -> Estimate:
     _at_least("values", values, 1)
     data = np.asarray(values, np.float64)
     return _bootstrap(lambda w: w @ data / np.sum(w, axis=1), (len(data),), seed)
+
+
+def share_of(hits: np.ndarray, *, seed: int = 0) -> Estimate:
+    """The share of ``(n,)`` yes-or-no answers, with Wilson's score interval.
+
+    It stays within 0 and 1 and keeps a width where all answers are the same, of which a bootstrap
+    makes a point.
+    """
+    found = mean_of(hits, seed=seed)
+    n, z = len(hits), Z_95
+    centre = (found.value + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z * np.sqrt(found.value * (1 - found.value) / n + (z / (2 * n)) ** 2) / (1 + z**2 / n)
+    low, high = max(float(centre - half), 0.0), min(float(centre + half), 1.0)
+    return replace(found, low=low, high=high)
 
 
 def _bootstrap(statistic: Callable[..., np.ndarray], sizes: tuple[int, ...], seed: int) -> Estimate:

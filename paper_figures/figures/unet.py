@@ -1,4 +1,4 @@
-"""A U-Net tuned to ten drawn faces, from the record of the benchmark `unet`, which takes long."""
+"""A U-Net tuned to ten drawn images, from the record of the benchmark `unet`, which takes long."""
 
 import hashlib
 from collections.abc import Iterator
@@ -11,10 +11,10 @@ from paper_figures import style
 from paper_figures.table import Row, Table, row
 from paper_figures.work import Work
 
-SUMMARY = "a U-Net tuned to ten drawn faces: copies, feature and loss along the steps (recorded)"
+SUMMARY = "a U-Net tuned to ten drawn images: copies, feature and loss along the steps (recorded)"
 ROOT = Path(__file__).resolve().parents[2]
 RECORD = "benchmarks/results/cpu-2-cores/unet.jsonl"
-"""An hour of training; ``python -m benchmarks unet`` makes it again."""
+"""Two hours of training; ``python -m benchmarks unet`` makes it again."""
 
 
 def settings(_quick: bool) -> dict[str, Any]:
@@ -40,8 +40,12 @@ def compute(settings: dict[str, Any], _work: Work) -> Iterator[Row]:
 
 
 def draw(table: Table) -> Any:
-    """Each measure against the steps, levels of what has none as lines across."""
-    figure, axes = style.canvas(2, 2, figsize=(9.5, 6.8))
-    along_steps(axes, [{"metric": r["series"], **r} for r in table.present()])
-    style.legend_below(figure, axes[0, 0], 2)
+    """Each measure against the steps, levels of what has none as lines across; a row a data set."""
+    rows = [{"metric": r["series"], **r} for r in table.present()]
+    names = list(dict.fromkeys(r["data"] for r in rows))
+    figure, axes = style.canvas(len(names), 4, figsize=(15, 3.6 * len(names) + 0.8))
+    for name, panels in zip(names, axes, strict=True):
+        along_steps(panels, records.select(rows, data=name))
+        panels[0].set_ylabel(name)
+    style.legend_below(figure, axes[0, 0], 4)
     return figure

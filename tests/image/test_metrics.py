@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 import scipy.spatial.distance
+import scipy.stats
 
 import fsd_jax as fsd
 from fsd_jax.image import closed_form, metrics
@@ -27,6 +28,15 @@ def test_copies_are_memorised_and_strangers_are_not():
     # The exact standard error of a share is known.
     assert found.stderr == pytest.approx((0.25 / 80) ** 0.5, rel=0.2)
     assert found.low < 0.5 < found.high
+
+
+def test_the_interval_of_a_share_is_wilsons():
+    for hits, n in ((0, 64), (64, 64), (1, 10), (13, 40)):
+        found = metrics.share_of(np.arange(n) < hits)
+        ends = scipy.stats.binomtest(hits, n).proportion_ci(method="wilson")
+        assert (found.low, found.high) == pytest.approx(tuple(ends), abs=1e-9)
+        assert 0 <= found.low <= found.value <= found.high <= 1
+        assert found.high - found.low > 0.01
 
 
 def test_distances_are_measured_directly():
