@@ -264,8 +264,9 @@ def share_of(hits: np.ndarray, *, seed: int = 0) -> Estimate:
     n, z = len(hits), Z_95
     centre = (found.value + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z * np.sqrt(found.value * (1 - found.value) / n + (z / (2 * n)) ** 2) / (1 + z**2 / n)
-    low, high = max(float(centre - half), 0.0), min(float(centre + half), 1.0)
-    return replace(found, low=low, high=high)
+    # Where all agree, rounding may leave the end beside the share.
+    low, high = min(centre - half, found.value), max(centre + half, found.value)
+    return replace(found, low=max(float(low), 0.0), high=min(float(high), 1.0))
 
 
 def _bootstrap(statistic: Callable[..., np.ndarray], sizes: tuple[int, ...], seed: int) -> Estimate:
