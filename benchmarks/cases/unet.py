@@ -118,7 +118,9 @@ def _study(context: Context, scale: Scale, setting: Setting) -> Iterator[Record]
     digest = hashlib.sha256(repr((scale, setting.seed)).encode()).hexdigest()[:8]
     for number in range(scale.draws):
         kept = f"unet-{setting.name}-{digest}-draw-{number + 1}.jsonl"
-        if not (context.out / kept).exists():
+        if (context.out / kept).exists():
+            context.tell(f"unet {setting.name}: {kept} is there already")
+        else:
             rows = list(_draw(context, scale, setting, number, source, key))
             records.write(context.out, rows, seed=context.seed, size=context.size, name=kept)
         yield from records.read(context.out / kept)
