@@ -78,12 +78,14 @@ class TargetClassifier:
         right = [model.predict(features(images)) == k for k, images in enumerate(test)]
         sides = [share_of(hits, seed=seed + k) for k, hits in enumerate(right)]
         value = (sides[0].value + sides[1].value) / 2
-        # Of a mean of two shares, from each one's own distances to its ends (Newcombe's method).
-        stderr, below, above = (
-            float(np.hypot(*[part(side) for side in sides])) / 2
-            for part in (lambda s: s.stderr, lambda s: s.value - s.low, lambda s: s.high - s.value)
+        together = lambda errors: float(np.hypot(*errors)) / 2
+        # The ends from each share's own distances to its ends (Newcombe's method).
+        accuracy = Estimate(
+            value=value,
+            stderr=together([side.stderr for side in sides]),
+            low=value - together([side.value - side.low for side in sides]),
+            high=value + together([side.high - side.value for side in sides]),
         )
-        accuracy = Estimate(value=value, stderr=stderr, low=value - below, high=value + above)
         return cls(features=features, model=model, accuracy=accuracy)
 
     def share(self, samples: np.ndarray, *, seed: int = 0) -> Estimate:

@@ -121,17 +121,16 @@ def _along_steps(table: Table, data: str) -> Finding:
         f"{_mean(copied):.0%} and {_mean(new):.0%}, and {_mean(members):.0%} of the latter are "
         f"judged to be of the target (of the source's {_mean(source):.0%})"
     )
-    if not strong:
-        words = (
-            f"on {data} the held-out denoising loss, {_mean(loss):.0f}, is above the linear closed "
-            f"form's, {_mean(linear):.0f}: it is too weak to judge"
-        )
+    weak = (
+        f"on {data} the held-out denoising loss, {_mean(loss):.0f}, is above the linear closed "
+        f"form's, {_mean(linear):.0f}: it is too weak to judge"
+    )
     shares = all(0 <= r["value"] <= 1 for r in [*copied, *new, *members])
     return Finding(
         strong=strong,
         printed=all(r["low"] > COPIES for r in early[0]) and all(r["high"] < NEW for r in early[1]),
         ours=shares and _above(copied, new) and _above(members, source),
-        words=words,
+        words=words if strong else weak,
         copied=copied,
     )
 
