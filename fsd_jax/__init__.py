@@ -4,7 +4,7 @@ Importing this package starts no backend and changes no configuration.
 """
 
 from fsd_jax import latent_net, ledger, sampler, simulate, sweep, theory
-from fsd_jax._checks import Status, describe
+from fsd_jax._checks import DataWarning, Status, describe
 from fsd_jax._version import __version__
 from fsd_jax.fewshot.adapt import finetune, source_as_is, target_only
 from fsd_jax.fewshot.model import FewShotModel
@@ -43,6 +43,7 @@ from fsd_jax.score.linear import LinearScore
 
 __all__ = [
     "VP",
+    "DataWarning",
     "DecodedScore",
     "EmpiricalScore",
     "FewShotModel",

@@ -263,7 +263,7 @@ def test_shapes_are_refused_under_a_trace_too():
 
 
 def test_float64_without_x64_is_computed_in_float32_and_logged_once(caplog):
-    _checks._told.clear()
+    _checks.arrays._told.clear()
     with caplog.at_level(logging.WARNING, logger="fsd_jax"):
         for _ in range(3):
             moment = _sampled(x=X.astype(np.float64))
@@ -279,7 +279,7 @@ def test_float64_without_x64_is_computed_in_float32_and_logged_once(caplog):
 
 @pytest.mark.usefixtures("x64")
 def test_float64_with_x64_is_kept_in_silence(caplog):
-    _checks._told.clear()
+    _checks.arrays._told.clear()
     with caplog.at_level(logging.WARNING, logger="fsd_jax"):
         moment = _sampled(x=X.astype(np.float64))
     assert moment.values.dtype == jnp.float64
