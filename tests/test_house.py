@@ -212,6 +212,9 @@ def _public_api():
             continue
         if not callable(value):
             continue
+        if inspect.isclass(value) and issubclass(value, Warning):
+            api[name] = "warning"
+            continue
         api[name] = _signature(value)
         if inspect.isclass(value):
             for attribute, member in sorted(vars(value).items()):
