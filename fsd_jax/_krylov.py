@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from fsd_jax import _linalg
+from fsd_jax import _linalg, _spectra, _sums
 
 
 def _orthonormal_rows(
@@ -42,32 +42,39 @@ def _orthonormal_rows(
 
 
 class _Samples(NamedTuple):
-    """Centred and masked data as an operator, without a copy of the data."""
+    """Centred, masked and scaled data as an operator, without a copy of the data."""
 
     x: Float[Array, "n D"]
     mask: Bool[Array, " n"] | None
     mean: Float[Array, " D"] | None
+    unit: Float[Array, ""]
 
     def times(self, q: Float[Array, "b D"]) -> Float[Array, "b n"]:
         """``X q``."""
         y = _linalg.einsum("nd,bd->nb", self.x, q).T
         if self.mean is None:
-            return y
+            return y * self.unit
         y = y - _linalg.matmul(q, self.mean)[:, None]
-        return y if self.mask is None else jnp.where(self.mask, y, 0)
+        return self.unit * (y if self.mask is None else jnp.where(self.mask, y, 0))
 
     def transposed_times(self, p: Float[Array, "b n"]) -> Float[Array, "b D"]:
         """``X' p`` for rows `p` that are zero outside the mask."""
         # In this layout the product is a fifth faster; the barrier keeps XLA from undoing it.
         z = _linalg.einsum("nd,nb->bd", self.x, jax.lax.optimization_barrier(p.T))
-        return z if self.mean is None else z - jnp.sum(p, axis=1)[:, None] * self.mean
+        if self.mean is not None:
+            z = z - jnp.sum(p, axis=1)[:, None] * self.mean
+        return z * self.unit
 
     def energy(self) -> Float[Array, ""]:
         """Sum of all squares."""
-        if self.mean is None:
-            return jnp.sum(self.x * self.x)
-        y = self.x - self.mean
-        return jnp.sum((y if self.mask is None else jnp.where(self.mask[:, None], y, 0)) ** 2)
+        mean = 0 if self.mean is None else self.mean
+        if self.mask is None:
+            return _sums.energy(self.x, lambda rows: (rows - mean) * self.unit)
+
+        def term(rows: Array, counts: Array) -> Array:
+            return jnp.sum(jnp.where(counts[:, None], (rows - mean) * self.unit, 0) ** 2, axis=0)
+
+        return _sums.total(_sums.over_rows(term, self.x, self.mask))
 
 
 class _Ritz(NamedTuple):
@@ -95,8 +102,9 @@ def krylov_spectrum(
     count: Float[Array, ""],
     k: int,
     key: Key[Array, ""],
+    centring: _spectra.Centring | None = None,
     max_blocks: int = 10,
-) -> _linalg.Spectrum:
+) -> _spectra.Spectrum:
     """Leading eigenpairs by block Golub-Kahan-Lanczos with full reorthogonalisation.
 
     Each step reads the data twice (``X Q`` and ``X' P``) and orthonormalises after both halves, so
@@ -112,6 +120,7 @@ def krylov_spectrum(
         count: the divisor.
         k: number of eigenpairs.
         key: for the random start.
+        centring: what was subtracted, here or before.
         max_blocks: step limit.
 
     Returns:
@@ -124,9 +133,12 @@ def krylov_spectrum(
     if m < k + 1:
         raise ValueError(f"krylov needs min(n, D) well above {k} directions, got {x.shape}")
     tolerance = 10 * _linalg.eps_of(x.dtype) ** 0.5
-    samples = _Samples(x, mask, mean)
+    samples = _Samples(x, mask, mean, jnp.ones((), x.dtype))
     noise = jax.random.normal(key, (b, n), x.dtype)
     start = samples.transposed_times(noise if mask is None else jnp.where(mask, noise, 0))
+    # Later steps square, and their squares must neither overflow nor vanish.
+    unit = _sums.unit_scale(jnp.max(jnp.abs(start)) / n**0.5)
+    samples, start = samples._replace(unit=unit), start * unit
     right = jnp.zeros((m + b, ambient), x.dtype)
     zero = partial(jnp.zeros, dtype=x.dtype)
     state = _Krylov(
@@ -143,9 +155,10 @@ def krylov_spectrum(
     )
     ritz = state.ritz
     basis = jax.lax.optimization_barrier(_linalg.matmul(ritz.vectors, state.right[:m])).T
-    floor = 4 * _linalg.eps_of(x.dtype) * max(n, ambient) ** 0.5 * ritz.sigma[0]
-    total = samples.energy() / count
-    spectrum = _linalg.leading(ritz.sigma**2 / count, basis, k, floor**2 / count, total)
+    roots = ritz.sigma / jnp.sqrt(count)
+    floor = 4 * _linalg.eps_of(x.dtype) * max(n, ambient) ** 0.5 * roots[0]
+    total = samples.energy() / count / unit / unit
+    spectrum = _spectra.leading(roots, basis, k, floor, total, unit=unit, centring=centring)
     return spectrum._replace(trusted=ritz.error <= tolerance)
 
 

@@ -1,12 +1,9 @@
-"""Thin decompositions: the only room that calls svd, eigh or qr.
+"""Decompositions: the only room that calls svd, eigh or qr.
 
-Data matrices are ``(n, D)`` with samples in rows. Every factor returns eigenpairs of ``x'x / n`` in
-descending order with ``basis`` of shape ``(D, k)``. All products use highest precision: a GPU's
-TF32 is not float32.
+All products use highest precision: a GPU's TF32 is not float32.
 """
 
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,26 +20,6 @@ By Davis and Kahan the projector moves by at most ``|E|/gap``, and forming ``x x
 a small multiple of ``eps c_1``. Measured in float32, the projector's error was at most 4e-3 at this
 margin and on average 2e-3, and fell in proportion to the gap (tests/test_moments.py).
 """
-
-
-class Spectrum(NamedTuple):
-    """Leading eigenpairs; null ones are zero in `values` and have a zero column in `basis`.
-
-    `next_value` is the first eigenvalue left out, `total` the trace, `trusted` whether the route
-    was safe at the cut (Gram) or reached its tolerance (Krylov). Data that are not finite (or
-    whose squares are not) give a `total` that is not, and NaN in values and basis.
-    """
-
-    values: Float[Array, " k"]
-    basis: Float[Array, "D k"]
-    next_value: Float[Array, ""]
-    total: Float[Array, ""]
-    trusted: Bool[Array, ""]
-
-    @property
-    def finite(self) -> Bool[Array, ""]:
-        """Whether the data were finite, and their squares too."""
-        return jnp.isfinite(self.total)
 
 
 def eps_of(dtype: jnp.dtype) -> float:
@@ -111,6 +88,26 @@ def qr(a: Float[Array, "D k"]) -> tuple[Float[Array, "D k"], Float[Array, "k k"]
     return jnp.linalg.qr(a)
 
 
+TRIANGLE_ROWS = 1024
+"""Rows of tall data that are factorised at once, if they are at least four times the columns."""
+
+
+def triangle(x: Float[Array, "n D"]) -> Float[Array, "m D"]:
+    """The triangular factor of a QR factorisation, for tall data by those of blocks of rows.
+
+    One factorisation of a hundred million rows loses digits as every long float32 sum does; blocks,
+    then blocks of their factors, do not, and are faster.
+    """
+    n, ambient = x.shape
+    rows = max(TRIANGLE_ROWS, 4 * ambient)
+    while n > 2 * rows:
+        blocks = -(-n // rows)
+        x = jnp.pad(x, ((0, blocks * rows - n), (0, 0))).reshape(blocks, rows, ambient)
+        x = jnp.linalg.qr(x, mode="r").reshape(-1, ambient)
+        n = x.shape[0]
+    return jnp.linalg.qr(x, mode="r")
+
+
 def polar_factor(a: Float[Array, "D k"]) -> Float[Array, "D k"]:
     """The nearest matrix with orthonormal columns, ``a (a'a)^(-1/2)``, for a of full rank.
 
@@ -167,121 +164,3 @@ def sqrtm_psd(a: Float[Array, "k k"]) -> Float[Array, "k k"]:
     """Symmetric square root of a positive semi-definite matrix."""
     values, vectors = jnp.linalg.eigh(a)
     return matmul(vectors * jnp.sqrt(jnp.clip(values, 0)), vectors.T)
-
-
-def leading(
-    values: Float[Array, " m"],
-    basis: Float[Array, "D j"],
-    k: int,
-    cutoff: Float[Array, ""],
-    total: Float[Array, ""],
-) -> Spectrum:
-    """Keep k pairs and clear the null ones, so that no rounding passes for a direction."""
-    values = jnp.where(values > cutoff, values, 0)
-    following = values[k] if values.shape[0] > k else jnp.zeros((), values.dtype)
-    kept = values[:k]
-    basis = jnp.where(kept > 0, basis[:, :k], 0)
-    nan = _nan_unless_finite(total)
-    return Spectrum(kept + nan, basis + nan, following + nan, total, jnp.asarray(True))
-
-
-def _nan_unless_finite(total: Float[Array, ""]) -> Float[Array, ""]:
-    return jnp.where(jnp.isfinite(total), 0, jnp.nan).astype(total.dtype)
-
-
-def svd_spectrum(x: Float[Array, "n D"], count: Float[Array, ""], k: int) -> Spectrum:
-    """Eigenpairs by QR and a small SVD: nothing is squared, weak directions survive."""
-    n, ambient = x.shape
-    total = jnp.sum(x * x) / count
-    x = jnp.where(jnp.isfinite(total), x, 0)
-    if n <= ambient:
-        q, r = jnp.linalg.qr(x.T)
-        u, s, _ = jnp.linalg.svd(r, full_matrices=False)
-        basis = matmul(q, u[:, :k])
-    else:
-        _, s, vt = jnp.linalg.svd(jnp.linalg.qr(x, mode="r"), full_matrices=False)
-        basis = vt[:k].T
-    # The backward error of a singular value is eps times the largest, with a factor that in
-    # practice grows like the root of the larger side.
-    noise = 4 * eps_of(x.dtype) * max(n, ambient) ** 0.5 * s[0]
-    return leading(s**2 / count, basis, k, noise**2 / count, total)
-
-
-def symmetric_spectrum(
-    matrix: Float[Array, "D D"], k: int, cut: Int[Array, ""]
-) -> tuple[Spectrum, Float[Array, ""]]:
-    """Spectrum of a symmetric matrix that is given as such, and its smallest eigenvalue."""
-    total = jnp.trace(matrix)
-    finite = jnp.all(jnp.isfinite(matrix))
-    values, vectors = eigh_descending(jnp.where(finite, matrix, 0))
-    cutoff = 4 * eps_of(values.dtype) * values.shape[0] ** 0.5 * values[0]
-    spectrum = leading(values, vectors, k, cutoff, jnp.where(finite, total, jnp.nan))
-    # Some LAPACK builds leave errors of many eps in the values of a large matrix; its eigenvectors'
-    # Rayleigh quotients are ten times closer, at the cost of one thin product.
-    image = matmul(matrix, spectrum.basis)
-    size = jnp.sum(spectrum.basis**2, axis=0)
-    polished = jnp.sum(spectrum.basis * image, axis=0) / jnp.where(size > 0, size, 1)
-    kept = jnp.where(spectrum.values > 0, polished, spectrum.values)
-    return spectrum._replace(values=kept, trusted=squared_is_safe(values, cut)), values[-1]
-
-
-CHUNK_ROWS = 1000
-"""Rows of tall data that are multiplied at once: a chunk of 784 columns stays in the cache."""
-
-COLUMN_BLOCKS = 4
-"""Blocks of columns of which only the pairs on and above the diagonal are multiplied (5/8)."""
-
-
-def _tall_gram(x: Float[Array, "n D"]) -> Float[Array, "D D"]:
-    """``x'x`` for far more rows than columns.
-
-    XLA has no symmetric product. Multiplying pairs of column blocks on and above the diagonal, a
-    chunk of rows at a time, is a fifth faster than the full product on two cores, and the shorter
-    sums lose fewer digits.
-    """
-    n, ambient = x.shape
-    whole = n // CHUNK_ROWS
-    if whole < 4 or ambient < 64 * COLUMN_BLOCKS:
-        return einsum("nd,ne->de", x, x)
-    edges = [round(i * ambient / COLUMN_BLOCKS) for i in range(COLUMN_BLOCKS)]
-    spans = list(zip(edges, [*edges[1:], ambient], strict=True))
-
-    def products(rows: Float[Array, "r D"]) -> list[Array]:
-        return [einsum("nd,ne->de", rows[:, a:b], rows[:, a:]) for a, b in spans]
-
-    def add(i: Int[Array, ""], total: list[Array]) -> list[Array]:
-        rows = jax.lax.dynamic_slice_in_dim(x, i * CHUNK_ROWS, CHUNK_ROWS)
-        return [t + p for t, p in zip(total, products(rows), strict=True)]
-
-    strips = jax.lax.fori_loop(0, whole, add, products(x[whole * CHUNK_ROWS :]))
-    upper = jnp.concatenate(
-        [jnp.pad(strip, ((0, 0), (a, 0))) for strip, (a, _) in zip(strips, spans, strict=True)]
-    )
-    return jnp.triu(upper) + jnp.triu(upper, 1).T
-
-
-def gram_spectrum(
-    x: Float[Array, "n D"], count: Float[Array, ""], k: int, cut: Int[Array, ""]
-) -> Spectrum:
-    """Eigenpairs by the Gram matrix of the smaller side: cheapest, but it squares the data."""
-    n, ambient = x.shape
-    if n > ambient:
-        return symmetric_spectrum(_tall_gram(x) / count, k, cut)[0]
-    gram = matmul(x, x.T)
-    total = jnp.trace(gram)
-    finite = jnp.isfinite(total)
-    values, vectors = eigh_descending(jnp.where(finite, gram, 0))
-    cutoff = 4 * eps_of(x.dtype) * n**0.5 * values[0]
-    scale = jnp.where(values > cutoff, jax.lax.rsqrt(jnp.where(values > cutoff, values, 1)), 0)
-    nan = _nan_unless_finite(total)
-    # On CPU this product is several times faster with the long axis last; the barrier keeps XLA
-    # from folding the transpose back into it.
-    rows = jax.lax.optimization_barrier(matmul((vectors * (scale + nan))[:, :k].T, x))
-    values = jnp.where(values > cutoff, values, 0) + nan
-    return Spectrum(
-        values[:k] / count,
-        rows.T,
-        (values[k] if n > k else values[0] * 0) / count,
-        total / count,
-        squared_is_safe(values, cut),
-    )

@@ -10,7 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from fsd_jax import _checks, _krylov, _linalg, _stream
+from fsd_jax import _checks, _linalg, _routes, _spectra, _stream
 from fsd_jax._checks import Status
 
 ROUTES = ("svd", "gram", "krylov", "covariance", "stream")
@@ -27,7 +27,7 @@ class SecondMoment:
     Attributes:
         values: ``(k,)`` eigenvalues ``c_i``.
         basis: ``(D, k)`` orthonormal eigenvectors ``u_i`` in columns.
-        count: number of samples, a float scalar (zero for a population covariance).
+        count: number of samples, an integer (zero for a population covariance).
         total: ``tr C``, of all directions, kept or not.
         next_value: the first eigenvalue left out (zero when nothing is).
         mean: ``(D,)`` the mean that was subtracted, or None.
@@ -37,7 +37,7 @@ class SecondMoment:
 
     values: Float[Array, "*batch k"]
     basis: Float[Array, "*batch D k"]
-    count: Float[Array, "*batch"]
+    count: Int[Array, "*batch"]
     total: Float[Array, "*batch"]
     next_value: Float[Array, "*batch"]
     mean: Float[Array, "*batch D"] | None
@@ -86,11 +86,16 @@ class SecondMoment:
         Jitted at the entry: one compilation for each shape, `rank`, `centre` and `route`. A mask
         lets a sweep over ``n`` share one compilation.
 
+        Sums over samples keep their digits whatever ``n`` is, and centring loses none to a mean far
+        above the spread; float64 samples are centred before they are narrowed. A centred direction
+        counts where its standard deviation exceeds a few eps of what was subtracted.
+
         Routes: ``"gram"`` (the smaller side's Gram matrix; squares the data), ``"svd"`` (QR and a
         small SVD; never squares), ``"krylov"`` (block Golub-Kahan-Lanczos; for large data and a
-        small `rank`; never copies the data). ``"auto"`` takes the cheapest and, when its run-time
-        check fails at the cut in use (`rank`, or all directions), falls back to ``"svd"``. Under
-        `jax.vmap` both are computed, so name a route where that matters.
+        small `rank`; copies the data only where their mean is far above the spread). ``"auto"``
+        takes the cheapest and, when its run-time check fails at the cut in use (`rank`, or all
+        directions), falls back to ``"svd"``. Under `jax.vmap` both are computed, so name a route
+        where that matters.
 
         Args:
             x: ``(n, D)`` floating samples.
@@ -110,19 +115,24 @@ class SecondMoment:
             >>> fsd.SecondMoment.from_samples(x)
             SecondMoment(D=12288, k=10, float32, route=gram, centred=False, status=ok)
         """
-        x, downcast = _checks.samples("x", x, rows=2 if centre and mask is None else 1)
+        centre = _checks.boolean("centre", centre)
+        given = _checks.sample_rows("x", x, least=2 if centre and mask is None else 1)
         _checks.choice("route", route, ("auto", "svd", "gram", "krylov"))
-        side = min(x.shape)
+        side = min(given.shape)
         if rank is not None:
             rank = _checks.dimension("rank", rank, high=side, top=" = min(n, D)")
         if mask is not None:
-            mask = _checks.row_mask("mask", mask, x.shape[0], rows=2 if centre else 1)
+            mask = _checks.row_mask("mask", mask, given.shape[0], rows=2 if centre else 1)
+        if key is not None:
+            key = _checks.key("key", key)
         if route == "auto":
-            route = "auto-krylov" if _krylov_pays(x.shape, rank) else "auto-gram"
+            route = "auto-krylov" if _routes.krylov_pays(given.shape, rank) else "auto-gram"
+        offset = _routes.host_offset(given, mask) if centre else None
+        x, downcast = _checks.on_device(given if offset is None else given - offset)
         moment = _from_samples(
-            x, mask, key, k=rank or side, centre=bool(centre), route=route, extra=int(downcast)
+            x, mask, key, offset, k=rank or side, centre=centre, route=route, extra=int(downcast)
         )
-        _checks.settle(moment.status, name="x", throw=throw)
+        _checks.settle(moment.status, name="x", throw=_checks.boolean("throw", throw))
         return moment
 
     @classmethod
@@ -137,7 +147,8 @@ class SecondMoment:
             throw: raise on what only the values can show, or set the status.
 
         Raises:
-            ValueError: not square, not symmetric, or indefinite beyond rounding.
+            ValueError: not square, not symmetric (status ``ASYMMETRIC``), or indefinite beyond
+                rounding.
         """
         matrix, downcast = _checks.floating("C", C, ndim=(2,))
         ambient = matrix.shape[0]
@@ -145,10 +156,8 @@ class SecondMoment:
             raise ValueError(f"C must be a square (D, D) matrix, got shape {tuple(matrix.shape)}")
         if rank is not None:
             rank = _checks.dimension("rank", rank, high=ambient, top=" = D")
-        if throw and not _checks.is_traced(matrix):
-            _check_covariance(np.asarray(matrix))
         moment = _from_covariance(matrix, k=rank or ambient, extra=int(downcast))
-        _checks.settle(moment.status, name="C", throw=throw)
+        _checks.settle(moment.status, name="C", throw=_checks.boolean("throw", throw))
         return moment
 
     @classmethod
@@ -179,41 +188,48 @@ class SecondMoment:
             ValueError: no batches, mismatched ``D``, bad dtype, too few rows.
         """
         rank = _checks.dimension("rank", rank)
+        centre, throw = _checks.boolean("centre", centre), _checks.boolean("throw", throw)
+        _checks.callback("progress", progress)
         state: _stream.Stream | None = None
         extra, seen, longest = Status.OK, 0, 0
-        for number, batch in enumerate(batches, start=1):
-            x, downcast = _checks.samples(f"batch {number}", batch)
-            extra |= downcast
+        for number, batch in enumerate(_iterate(batches), start=1):
+            given = _checks.sample_rows(f"batch {number}", batch)
             if state is None:
-                _checks.dimension("rank", rank, high=x.shape[1], top=" = D")
-                state = _stream.empty(x, rank)
-            if x.shape[1] != state.sketch.shape[1]:
+                _checks.dimension("rank", rank, high=given.shape[1], top=" = D")
+                state = _stream.start(given, rank, centre=centre)
+            if given.shape[1] != state.offset.shape[0]:
                 raise ValueError(
-                    f"batch {number} has D = {x.shape[1]} but earlier batches have "
-                    f"D = {state.sketch.shape[1]}; all batches need the same columns"
+                    f"batch {number} has D = {given.shape[1]} but earlier batches have "
+                    f"D = {state.offset.shape[0]}; all batches need the same columns"
                 )
+            if centre and isinstance(given, np.ndarray):
+                # Before float64 is narrowed; the merge itself subtracts what is on the device.
+                given = given - np.asarray(state.offset)
+            x, downcast = _checks.on_device(given)
+            extra |= downcast
             seen, longest = seen + x.shape[0], max(longest, x.shape[0])
             padded = jnp.pad(x, ((0, longest - x.shape[0]), (0, 0)))
-            rows = jnp.asarray(x.shape[0], x.dtype)
-            state = _stream.merge(state, padded, rows, centre=bool(centre))
+            subtract = centre and not isinstance(given, np.ndarray)
+            state = _stream.merge(
+                state, padded, jnp.int32(x.shape[0]), centre=centre, subtract=subtract
+            )
             if progress is not None:
                 progress(number, seen)
         if state is None:
             raise ValueError("batches is empty: from_batches needs at least one batch")
         if centre and seen < 2:
             raise ValueError(f"batches hold {seen} row and need at least 2 to be centred")
-        moment = _from_stream(state, rank, centre=bool(centre), extra=extra)
+        moment = _from_stream(state, rank, centre=centre, extra=extra)
         _checks.settle(moment.status, name="batches", throw=throw)
         return moment
 
 
-def _krylov_pays(shape: tuple[int, ...], rank: int | None) -> bool:
-    """Whether about 16 products with the data cost less than the Gram matrix and its eigh.
-
-    The constant is measured (python -m benchmarks solve): products with a few columns run at a
-    fraction of the matrix-product rate.
-    """
-    return rank is not None and min(shape) >= 48 * (rank + 8)
+def _iterate(batches: Iterable[ArrayLike]) -> Iterable[ArrayLike]:
+    if not isinstance(batches, Iterable):
+        raise ValueError(
+            f"batches must be an iterable of (n, D) arrays, got {_checks.named(batches)}"
+        )
+    return batches
 
 
 @partial(jax.jit, static_argnames=("k", "centre", "route", "extra"))
@@ -221,53 +237,25 @@ def _from_samples(
     x: Float[Array, "n D"],
     mask: Bool[Array, " n"] | None,
     key: Key[Array, ""] | None,
+    offset: Float[Array, " D"] | None,
     *,
     k: int,
     centre: bool,
     route: str,
     extra: int,
 ) -> SecondMoment:
-    n, ambient = x.shape
-    rows = jnp.int32(n)
-    if mask is not None:
-        # Padded rows may hold anything, NaN included: `where`, not a product.
-        x = jnp.where(mask[:, None], x, 0)
-        rows = jnp.sum(mask).astype(jnp.int32)
-    count = rows.astype(x.dtype)
-    mean = None
-    if centre:
-        # A product, because XLA's CPU reduction over the long axis is eight times slower.
-        share = jnp.full(n, 1 / count) if mask is None else mask / count
-        mean = _linalg.matmul(share, x)
-    cut = jnp.minimum(jnp.minimum(k, ambient), rows - (1 if centre else 0))
-
-    def centred() -> Float[Array, "n D"]:
-        if mean is None:
-            return x
-        return x - mean if mask is None else jnp.where(mask[:, None], x - mean, 0)
-
-    def compute(name: str) -> _linalg.Spectrum:
-        if name == "krylov":
-            start = jax.random.key(0) if key is None else key
-            return _krylov.krylov_spectrum(x, mask, mean, count, k, start)
-        if name == "gram":
-            return _linalg.gram_spectrum(centred(), count, k, cut)
-        return _linalg.svd_spectrum(centred(), count, k)
-
-    named = route.removeprefix("auto-")
-    spectrum, code = compute(named), jnp.int32(ROUTES.index(named))
-    if named != route:
-        keep = spectrum.trusted | ~spectrum.finite
-        spectrum = jax.lax.cond(keep, lambda first: first, lambda _: compute("svd"), spectrum)
-        code = jnp.where(keep, code, ROUTES.index("svd"))
-    distrust = Status.NOT_CONVERGED if named == "krylov" else Status.ROUTE_UNSAFE
+    rows = _routes.Rows.of(x, mask, offset, centre=centre)
+    spectrum, kept = _routes.decompose(rows, k=k, route=route, key=key)
+    distrust = Status.NOT_CONVERGED if route.endswith("krylov") else Status.ROUTE_UNSAFE
     status = _checks.flag(spectrum.finite & ~spectrum.trusted, distrust) | extra
-    return _moment(spectrum, count, mean, code, status)
+    taken = (jnp.int32(ROUTES.index(n)) for n in (route.removeprefix("auto-"), "svd"))
+    code = jnp.where(kept, *taken)
+    return _moment(spectrum, rows.count, rows.mean, code, status)
 
 
 def _moment(
-    spectrum: _linalg.Spectrum,
-    count: Float[Array, ""],
+    spectrum: _spectra.Spectrum,
+    count: Int[Array, ""],
     mean: Float[Array, " D"] | None,
     route_code: Int[Array, ""],
     status: Int[Array, ""],
@@ -280,33 +268,27 @@ def _moment(
         next_value=spectrum.next_value,
         mean=mean,
         route_code=route_code,
-        status=status | _checks.flag(~spectrum.finite, Status.NON_FINITE),
+        status=status
+        | _checks.flag(~spectrum.finite, Status.NON_FINITE)
+        | _checks.flag(spectrum.underflow, Status.UNDERFLOW),
     )
-
-
-def _check_covariance(matrix: np.ndarray) -> None:
-    if not np.all(np.isfinite(matrix)):
-        return
-    scale = np.max(np.abs(matrix), initial=0.0)
-    tolerance = 100 * np.finfo(matrix.dtype).eps * scale
-    asymmetry = np.max(np.abs(matrix - matrix.T), initial=0.0)
-    if asymmetry > tolerance:
-        raise ValueError(
-            f"C must be symmetric, got |C - C'| up to {asymmetry:.3g}; pass (C + C.T)/2"
-        )
 
 
 @partial(jax.jit, static_argnames=("k", "extra"))
 def _from_covariance(matrix: Float[Array, "D D"], *, k: int, extra: int) -> SecondMoment:
-    spectrum, least = _linalg.symmetric_spectrum(matrix, k, jnp.int32(k))
-    allowed = 100 * _linalg.eps_of(matrix.dtype) * jnp.max(jnp.abs(spectrum.values))
+    spectrum, least = _spectra.symmetric_spectrum(matrix, k, jnp.int32(k))
+    rounding = 100 * _linalg.eps_of(matrix.dtype)
+    allowed = rounding * jnp.max(jnp.abs(spectrum.values))
     status = _checks.flag(least < -allowed, Status.INDEFINITE) | extra
+    asymmetry = jnp.max(jnp.abs(matrix - matrix.T))
+    status |= _checks.flag(asymmetry > rounding * jnp.max(jnp.abs(matrix)), Status.ASYMMETRIC)
     code = jnp.int32(ROUTES.index("covariance"))
-    return _moment(spectrum, jnp.zeros((), matrix.dtype), None, code, status)
+    return _moment(spectrum, jnp.int32(0), None, code, status)
 
 
 def _from_stream(state: _stream.Stream, rank: int, *, centre: bool, extra: Status) -> SecondMoment:
-    spectrum, lossy = _stream.finish(state, k=rank)
+    spectrum, lossy = _stream.finish(state, k=rank, centre=centre)
     status = _checks.flag(spectrum.finite & lossy, Status.TRUNCATED) | int(extra)
     code = jnp.int32(ROUTES.index("stream"))
-    return _moment(spectrum, state.rows, state.mean if centre else None, code, status)
+    mean = state.offset + state.mean if centre else None
+    return _moment(spectrum, state.rows, mean, code, status)

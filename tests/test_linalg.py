@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from fsd_jax import _krylov, _linalg
+from fsd_jax import _krylov, _linalg, _spectra
 from tests import reference
 
 pytestmark = pytest.mark.oldest
@@ -61,9 +61,9 @@ def test_spectra_against_dense(route, n, ambient):
     k = min(n, ambient)
     count = jnp.float32(n)
     if route == "svd":
-        found = _linalg.svd_spectrum(x, count, k)
+        found = _spectra.svd_spectrum(x, count, k)
     else:
-        found = _linalg.gram_spectrum(x, count, k, jnp.int32(k))
+        found = _spectra.gram_spectrum(x, count, k, jnp.int32(k))
     expected = reference.eigenpairs(reference.second_moment(x))[0][:k]
     np.testing.assert_allclose(found.values, expected, rtol=1e-3)
     dense = (found.basis * found.values) @ found.basis.T
@@ -76,8 +76,8 @@ def test_null_directions_are_cleared():
     x = _data(3, 8)
     x = np.concatenate([x, x])
     for found in (
-        _linalg.svd_spectrum(x, jnp.float32(6), 6),
-        _linalg.gram_spectrum(x, jnp.float32(6), 6, jnp.int32(3)),
+        _spectra.svd_spectrum(x, jnp.float32(6), 6),
+        _spectra.gram_spectrum(x, jnp.float32(6), 6, jnp.int32(3)),
     ):
         assert np.all(np.asarray(found.values[3:]) == 0)
         assert np.all(np.asarray(found.basis[:, 3:]) == 0)

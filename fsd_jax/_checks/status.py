@@ -57,7 +57,8 @@ _ADVICE = {
     "is positive semi-definite, so check how it was estimated or project it",
     Status.BAD_VALUE: "has a time, weight or variance outside its range (times and variances must "
     "be positive and finite, and not so small that the dtype rounds them to zero)",
-    Status.ASYMMETRIC: "is not symmetric beyond rounding; pass (C + C.T)/2",
+    Status.ASYMMETRIC: "must be symmetric, and differs from its transpose by more than rounding; "
+    "pass (C + C.T)/2",
 }
 
 
