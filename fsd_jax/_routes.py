@@ -79,8 +79,7 @@ class Rows(NamedTuple):
         if offset is not None:
             mean = mean + offset
             # It was subtracted in float64, which rounds that much less.
-            finer = float(np.finfo(np.float64).eps) / _linalg.eps_of(x.dtype)
-            size = size + jnp.abs(offset) * finer
+            size += jnp.abs(offset) * (_linalg.eps_of(np.float64) / _linalg.eps_of(x.dtype))
         return cls(x, mask, count, shift, rest, mean, _spectra.Centring(size, count))
 
     @property

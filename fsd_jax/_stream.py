@@ -18,12 +18,14 @@ class Stream(NamedTuple):
     """What one pass has seen: ``sketch' sketch`` is close to the (centred) sum of ``x x'``.
 
     Means are kept relative to `offset`, about the first batch's mean, and the energy with what its
-    last addition lost: both then keep their digits over any number of batches.
+    last addition lost: both then keep their digits over any number of batches. `size` is that of
+    what was subtracted from each column, in units of this dtype's eps (`_spectra.Centring`).
     """
 
     sketch: Float[Array, "l D"]
     rows: Int[Array, ""]
     offset: Float[Array, " D"]
+    size: Float[Array, " D"]
     mean: Float[Array, " D"]
     energy: Float[Array, ""]
     lost: Float[Array, ""]
@@ -42,12 +44,18 @@ def start(x: np.ndarray | jax.Array, rank: int, *, centre: bool) -> Stream:
             about, _ = _checks.on_device(x[:128].mean(axis=0, keepdims=True))
         offset = jnp.where(jnp.isfinite(about[0]), about[0], 0)
     sketch = jnp.zeros((size, ambient), first.dtype)
-    return Stream(sketch, jnp.int32(0), offset, none, zero, zero, zero)
+    return Stream(sketch, jnp.int32(0), offset, none, none, zero, zero, zero)
 
 
-@partial(jax.jit, static_argnames=("centre", "subtract"))
+@partial(jax.jit, static_argnames=("centre", "subtract", "quantum"))
 def merge(
-    state: Stream, x: Float[Array, "m D"], rows: Int[Array, ""], *, centre: bool, subtract: bool
+    state: Stream,
+    x: Float[Array, "m D"],
+    rows: Int[Array, ""],
+    *,
+    centre: bool,
+    subtract: bool,
+    quantum: float,
 ) -> Stream:
     """Add the first `rows` rows of a batch; the others are padding.
 
@@ -57,6 +65,7 @@ def merge(
         rows: how many of its rows count.
         centre: whether the moment is about the mean.
         subtract: whether the stream's offset is still to be subtracted from the batch.
+        quantum: eps of the batch as it was given, over that of `x`.
     """
     real = jnp.arange(x.shape[0]) < rows
     count = state.rows + rows
@@ -80,6 +89,7 @@ def merge(
         jnp.sqrt(spectrum.values)[:, None] * spectrum.basis.T,
         count,
         state.offset,
+        jnp.maximum(state.size, quantum * jnp.abs(state.offset)),
         mean,
         total,
         (total - state.energy) - missed,
@@ -91,10 +101,10 @@ def merge(
 def finish(state: Stream, *, k: int, centre: bool) -> tuple[_spectra.Spectrum, Bool[Array, ""]]:
     """Leading eigenpairs, and whether what was dropped could have moved the cut."""
     rows = state.rows.astype(state.sketch.dtype)
-    size = jnp.abs(state.offset) + jnp.abs(state.mean)
-    centring = _spectra.Centring(size, state.rows) if centre else None
+    centring = _spectra.Centring(state.size, state.rows) if centre else None
     spectrum = _spectra.svd_spectrum(state.sketch, rows, k, centring)
-    total = jnp.where(spectrum.total > 0, state.energy / rows, spectrum.total)
+    whole = jnp.maximum(state.energy / rows, spectrum.total)
+    total = jnp.where(spectrum.total > 0, whole, spectrum.total)
     spectrum = spectrum._replace(total=total)
     # Davis and Kahan: what was dropped moves the projector by at most dropped/gap.
     gap = spectrum.values[-1] - spectrum.next_value

@@ -209,9 +209,13 @@ class SecondMoment:
             extra |= downcast
             seen, longest = seen + x.shape[0], max(longest, x.shape[0])
             padded = jnp.pad(x, ((0, longest - x.shape[0]), (0, 0)))
-            subtract = centre and not isinstance(given, np.ndarray)
             state = _stream.merge(
-                state, padded, jnp.int32(x.shape[0]), centre=centre, subtract=subtract
+                state,
+                padded,
+                jnp.int32(x.shape[0]),
+                centre=centre,
+                subtract=centre and isinstance(given, jax.Array),
+                quantum=_linalg.eps_of(given.dtype) / _linalg.eps_of(x.dtype),
             )
             if progress is not None:
                 progress(number, seen)

@@ -187,8 +187,9 @@ def row_mask(name: str, mask: Any, n: int, *, rows: int) -> jax.Array:
             f"{name} must be {n} booleans, one for each row, got shape {tuple(given.shape)} "
             f"and dtype {given.dtype}"
         )
-    if not is_traced(given) and (left := int(given.sum())) < rows:
-        raise ValueError(f"{name} leaves {left} rows and at least {rows} are needed")
+    left = given.sum()
+    if not is_traced(left) and int(left) < rows:
+        raise ValueError(f"{name} leaves {int(left)} rows and at least {rows} are needed")
     return jnp.asarray(given)
 
 

@@ -67,13 +67,14 @@ def positive(
     if ndim is not None and values.ndim not in ndim:
         wanted = " or ".join(str(n) for n in ndim)
         raise ValueError(f"{name} must have {wanted} axes, got shape {tuple(values.shape)}")
-    if is_traced(values):
-        return values, flag(~_all_inside(values, zero=zero), Status.BAD_VALUE)
     if isinstance(values, np.ndarray):
-        fine = bool(np.all(_inside(values, zero)))
+        fine = np.all(_inside(values, zero))
     else:
-        fine = bool(_all_inside(values, zero=zero))
-    if values.size == 0 or not fine:
+        fine = _all_inside(values, zero=zero)
+    # Inside a trace nothing can be looked at, not even an array from outside.
+    if is_traced(fine):
+        return values, flag(~fine, Status.BAD_VALUE)
+    if values.size == 0 or not bool(fine):
         rule = "not negative and finite" if zero else "positive and finite"
         least = f", zero or at least {smallest(dtype):.3g}" if zero else ""
         least = least or f", at least {smallest(dtype):.3g}"
@@ -106,8 +107,8 @@ def time(name: str, value: Any, dtype: Any, *, zero: bool = False) -> Numbers:
     Raises:
         ValueError: concrete times out of range.
     """
-    values, _ = positive(name, value, dtype, ndim=None, zero=zero)
-    if not is_traced(values):
+    values, status = positive(name, value, dtype, ndim=None, zero=zero)
+    if not is_traced(status):
         return values
     return jnp.where(_inside(values, zero), values, values.dtype.type(math.nan))
 
@@ -136,7 +137,7 @@ def times_and_weights(
         raise ValueError(
             f"weights must match times: got {weight.shape[0]} weights for {checked.shape[0]} times"
         )
-    if not is_traced(weight) and not weight.any():
+    if isinstance(weight, np.ndarray) and not weight.any():
         raise ValueError("weights must not all be zero; give at least one time a positive weight")
     return checked, weight, status | bad
 
