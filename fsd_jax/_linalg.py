@@ -56,12 +56,19 @@ def host_eigh(a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return values, vectors
 
 
-def host_fidelity(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """``tr (a^(1/2) b a^(1/2))^(1/2)`` of (stacks of) positive semi-definite matrices, in NumPy."""
-    values, vectors = np.linalg.eigh(a)
-    root = vectors * np.sqrt(np.clip(values, 0, None))[..., None, :]
-    inner = np.swapaxes(root, -1, -2) @ b @ root
-    return np.sum(np.sqrt(np.clip(np.linalg.eigvalsh(inner), 0, None)), axis=-1)
+def host_triangle(a: np.ndarray) -> np.ndarray:
+    """Triangular ``R`` with ``R'R = a'a``, in NumPy: unlike ``a'a`` it keeps all digits of `a`."""
+    return np.asarray(np.linalg.qr(a, mode="r"))
+
+
+def host_bures(r: np.ndarray, s: np.ndarray) -> float:
+    """Squared Bures distance of ``r'r`` and ``s's``: ``min_U |r' - s'U|_F^2``, in NumPy.
+
+    A sum of squares, so it does not cancel where the two are alike; a rotation that is off by a
+    little only adds the square of that.
+    """
+    u, _, vt = np.linalg.svd(s @ r.T, full_matrices=False)
+    return float(np.sum((r.T - s.T @ (u @ vt)) ** 2))
 
 
 def complement(a: Float[Array, "k m"]) -> Float[Array, "k j"]:

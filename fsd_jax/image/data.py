@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from fsd_jax import _checks
-from fsd_jax._checks import logger
+from fsd_jax._checks.arrays import logger
 from fsd_jax.image import store
 from fsd_jax.image.draw import Progress, pictures
 from fsd_jax.image.task import ImageTask

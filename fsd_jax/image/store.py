@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fsd_jax import _files
-from fsd_jax._checks import logger
+from fsd_jax._checks.arrays import logger
 
 FORMAT = 1
 
