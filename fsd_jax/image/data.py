@@ -16,17 +16,19 @@ from typing import Any
 import numpy as np
 
 from fsd_jax import _checks
-from fsd_jax._checks.arrays import logger
 from fsd_jax.image import store
 from fsd_jax.image.draw import Progress, pictures
+from fsd_jax.image.folders import folder
+from fsd_jax.image.store import Cache
 from fsd_jax.image.task import ImageTask
+
+__all__ = ["avatars", "critters", "digits", "fashion", "fashion_images", "folder", "mnist"]
 
 FASHION_FOLDERS = ("/usr/share/datasets/fashion-mnist", "/usr/share/dataset-fashion-mnist")
 FASHION_VARIABLE = "FSD_FASHION_MNIST"
 FASHION_IMAGES = "train-images-idx3-ubyte.gz"
 GARMENTS = {"boots": 9, "shirts": 6}
 SHOES = {5: "sandal", 7: "sneaker"}
-Cache = str | os.PathLike[str] | None
 
 
 def avatars(
@@ -153,66 +155,6 @@ def digits(*, shots: int = 10, seed: int = 0) -> ImageTask:
     return _digits("digits", images, labels, shots, seed)
 
 
-def folder(
-    path: str | os.PathLike[str],
-    *,
-    size: int = 64,
-    shots: int | None = None,
-    channels: int = 3,
-    seed: int = 0,
-    on_error: str = "raise",
-    cache: Cache = None,
-    progress: Progress | None = None,
-) -> ImageTask:
-    """Your own images: ``path/source``, ``path/target`` and optionally ``path/heldout``.
-
-    Every image is cropped to its middle square and resized.
-
-    Args:
-        path: the folder.
-        size: side in pixels.
-        shots: number of target images, chosen at random, the others joining the held-out ones;
-            None takes all of ``target``.
-        channels: 3 for colour, 1 for grey.
-        seed: of the choice.
-        on_error: ``"raise"`` on a file that is no readable image, or ``"skip"`` it and name it in
-            `ImageTask.skipped`.
-        cache: folder in which resized images are kept; None is the platform's.
-        progress: called with ``(images read, images to read)``.
-
-    Raises:
-        FileNotFoundError: ``source`` or ``target`` is missing or holds no image.
-        ValueError: an image that cannot be read.
-        ImportError: the extra ``image`` is not installed.
-    """
-    from fsd_jax.image import files
-
-    _checks.dimension("size", size)
-    _checks.choice("on_error", on_error, ("raise", "skip"))
-    if channels not in (1, 3):
-        raise ValueError(f"channels must be 1 (grey) or 3 (colour), got {channels!r}")
-    found = files.listing(Path(path))
-    recipe = {"size": size, "channels": channels, "on_error": on_error, **files.stamps(found)}
-    arrays = store.cached(
-        "folder", recipe, lambda: files.read(found, size, channels, on_error, progress), cache
-    )
-    skipped = tuple(str(name) for name in arrays.pop("skipped"))
-    if skipped:
-        logger.warning("%d images could not be read, the first is %s", len(skipped), skipped[0])
-    ready = {name: _unit(pixels) for name, pixels in arrays.items()}
-    name = Path(path).resolve().name
-    source, target, heldout = ready["source"], ready["target"], ready["heldout"]
-    task = ImageTask(name=name, source=source, target=target, heldout=heldout, skipped=skipped)
-    if shots is None:
-        return task
-    n = _checks.dimension("shots", shots, high=len(target), top=" = images in target")
-    order = np.random.default_rng(seed).permutation(len(target))
-    rest = np.concatenate([heldout, target[order[n:]]])
-    return ImageTask(
-        name=name, source=source, target=target[order[:n]], heldout=rest, skipped=skipped
-    )
-
-
 def _counts(size: int, source: int, shots: int, heldout: int, seed: int) -> dict[str, int]:
     return {
         "size": _checks.dimension("size", size, low=8),
@@ -231,6 +173,9 @@ def _drawn(
     workers: int | None,
     progress: Progress | None,
 ) -> ImageTask:
+    if workers is not None:
+        workers = _checks.dimension("workers", workers)
+    _checks.callback("progress", progress)
     painter = _needed("fsd_jax.image.painter")
     packages = {name: version(name) for name in (package, "resvg-py")}
     few = counts["shots"]
@@ -311,8 +256,13 @@ def _fashion() -> tuple[np.ndarray, np.ndarray]:
 
 def _idx(path: Path) -> np.ndarray:
     """Read the gzipped IDX format."""
-    with gzip.open(path) as file:
-        data = file.read()
-    axes = data[3]
-    shape = np.frombuffer(data, ">i4", count=axes, offset=4)
-    return np.frombuffer(data, np.uint8, offset=4 + 4 * axes).reshape(shape)
+    try:
+        with gzip.open(path) as file:
+            data = file.read()
+        axes = data[3]
+        shape = np.frombuffer(data, ">i4", count=axes, offset=4)
+        return np.frombuffer(data, np.uint8, offset=4 + 4 * axes).reshape(shape)
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        raise ValueError(f"{str(path)!r} is damaged ({error}); install it again") from error

@@ -4,8 +4,7 @@ import hashlib
 import json
 import os
 import sys
-import zipfile
-import zlib
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,11 @@ from typing import Any
 import numpy as np
 
 from fsd_jax import _files
+from fsd_jax._checks import named
 from fsd_jax._checks.arrays import logger
 
-FORMAT = 1
+FORMAT = 2
+Cache = str | os.PathLike[str] | None
 
 
 def default_folder() -> Path:
@@ -42,7 +43,7 @@ def cached(
     name: str,
     recipe: Mapping[str, Any],
     build: Callable[[], dict[str, np.ndarray]],
-    folder: str | os.PathLike[str] | None,
+    folder: Cache,
 ) -> dict[str, np.ndarray]:
     """The arrays that `build` returns, from disk if they are there and whole.
 
@@ -52,37 +53,55 @@ def cached(
         build: makes them.
         folder: where to keep them; None is `default_folder`.
     """
-    place = default_folder() if folder is None else Path(folder)
-    text = json.dumps({"format": FORMAT, **recipe}, sort_keys=True)
-    key = hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
-    path = place / f"{name}-{key}.npz"
-    found = _read(path, text)
-    if found is not None:
-        return found
-    arrays = build()
-    header = json.dumps({"recipe": text, "digest": digest(arrays)})
+    found = stored(name, recipe, folder)
+    if found is None:
+        found = build()
+        keep(name, recipe, found, folder)
+    return found
+
+
+def stored(name: str, recipe: Mapping[str, Any], folder: Cache) -> dict[str, np.ndarray] | None:
+    """The arrays that `keep` kept, or None if there are none that can be trusted."""
+    path, text = _place(name, recipe, folder)
+    try:
+        # A damaged file may make its parsers raise anything, and warn on the way.
+        with open(path, "rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with np.load(file, allow_pickle=False) as archive:
+                header = json.loads(str(archive["header"][()]))
+                if header["recipe"] == text:
+                    # No other members are unpacked.
+                    arrays = {str(name): archive[str(name)] for name in header["names"]}
+                    if header["digest"] == digest(arrays):
+                        return arrays
+        reason = "its checksum does not match"
+    except FileNotFoundError:
+        return None
+    except Exception as error:
+        reason = str(error) or type(error).__name__
+    logger.warning("%s is damaged (%s) and is built again", path, reason)
+    return None
+
+
+def keep(
+    name: str, recipe: Mapping[str, Any], arrays: Mapping[str, np.ndarray], folder: Cache
+) -> None:
+    """Keep arrays on disk, if it can be written."""
+    path, text = _place(name, recipe, folder)
+    header = json.dumps({"recipe": text, "names": sorted(arrays), "digest": digest(arrays)})
     content: dict[str, Any] = {"header": np.array(header), **arrays}
     try:
-        place.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         _files.write_atomically(path, lambda file: np.savez_compressed(file, **content))
     except OSError as error:
         logger.warning("%s is not kept (%s); pass cache= a folder that is writable", path, error)
-    return arrays
 
 
-def _read(path: Path, recipe: str) -> dict[str, np.ndarray] | None:
-    """The stored arrays, or None if there are none that can be trusted."""
+def _place(name: str, recipe: Mapping[str, Any], folder: Cache) -> tuple[Path, str]:
+    """File and recipe; the file's name holds the recipe's sha256."""
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            header = json.loads(str(archive["header"][()]))
-            arrays = {name: archive[name] for name in archive.files if name != "header"}
-            if header["recipe"] == recipe and header["digest"] == digest(arrays):
-                return arrays
-            reason = "its checksum does not match"
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zlib.error,
-            zipfile.BadZipFile) as error:  # fmt: skip
-        reason = str(error)
-    logger.warning("%s is damaged (%s) and is built again", path, reason)
-    return None
+        place = default_folder() if folder is None else Path(folder)
+    except TypeError:
+        raise ValueError(f"cache must be a folder or None, got {named(folder)}") from None
+    text = json.dumps({"format": FORMAT, **recipe}, sort_keys=True)
+    return place / f"{name}-{hashlib.sha256(text.encode()).hexdigest()}.npz", text

@@ -51,6 +51,7 @@ class ImageTask:
             seed: of the choice.
             shots: how many; by default as many as there are.
         """
+        seed = _checks.dimension("seed", seed, low=0)
         n = len(self.target) if shots is None else shots
         n = _checks.dimension("shots", n, high=len(self.target) + len(self.heldout))
         order = np.random.default_rng(seed).permutation(len(self.target) + len(self.heldout))
