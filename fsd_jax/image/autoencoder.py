@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
 from fsd_jax import _checks, _linalg
+from fsd_jax.image.rows import column_mean, finite
 
 Weights = dict[str, Array]
 
@@ -44,12 +45,12 @@ class Autoencoder:
 
     def encode(self, x: ArrayLike) -> Float[Array, "n k"]:
         """Embeddings of ``(n, ...)`` samples."""
-        flat, _ = _checks.samples("x", x, images=True)
+        flat = _of_width("x", x, self.mean.shape[0])
         return (_encode(self.weights, flat - self.mean) - self.shift) / self.scale
 
     def decode(self, z: ArrayLike) -> Float[Array, "n D"]:
         """Samples behind ``(n, k)`` embeddings, flattened."""
-        flat, _ = _checks.samples("z", z)
+        flat = _of_width("z", z, self.shift.shape[0])
         return _decode(self.weights, flat * self.scale + self.shift)
 
 
@@ -84,20 +85,30 @@ def train_autoencoder(
         >>> train_autoencoder(jax.random.key(1), x, dim=3, steps=5)
         Autoencoder(D=16, k=3, float32)
     """
-    x, _ = _checks.samples("x_source", x_source, rows=2, images=True)
+    key = _checks.key("key", key)
+    x = finite("x_source", _checks.samples("x_source", x_source, rows=2, images=True)[0])
     k, h = _checks.dimension("dim", dim), _checks.dimension("hidden", hidden)
     steps = _checks.dimension("steps", steps)
     batch_size = _checks.dimension("batch_size", batch_size)
     rate, _ = _checks.positive("learning_rate", learning_rate, x.dtype, ndim=(0,))
-    mean = jnp.mean(x, axis=0)
+    mean = column_mean(x)
+    if not jnp.any(x != x[0]):
+        raise ValueError("x_source holds one sample again and again; there is nothing to embed")
     start = _start(jax.random.fold_in(key, 0), x.shape[1], k, h, mean)
     weights, losses = _train(
         jax.random.fold_in(key, 1), start, x, mean, rate, steps=steps, batch_size=batch_size
     )
     raw = _encode(weights, x - mean)
-    shift = jnp.mean(raw, axis=0)
+    shift = column_mean(raw)
     scale = jnp.sqrt(jnp.mean((raw - shift) ** 2))
     return Autoencoder(weights=weights, mean=mean, shift=shift, scale=scale, losses=losses)
+
+
+def _of_width(name: str, value: ArrayLike, width: int) -> Float[Array, "n w"]:
+    flat, _ = _checks.samples(name, value, images=True)
+    if flat.shape[1] != width:
+        raise ValueError(f"{name} has {flat.shape[1]} entries a sample, and {width} are wanted")
+    return flat
 
 
 def _start(

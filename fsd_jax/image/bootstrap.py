@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.typing import ArrayLike
 
 from fsd_jax import _checks
 from fsd_jax.image.rows import BLOCK
@@ -34,7 +35,7 @@ class Estimate:
     high: float
 
 
-def mean_of(values: np.ndarray, *, seed: int = 0, draws: int = DRAWS) -> Estimate:
+def mean_of(values: ArrayLike, *, seed: int = 0, draws: int = DRAWS) -> Estimate:
     """The mean of ``(n,)`` numbers, one a sample.
 
     Args:
@@ -45,7 +46,7 @@ def mean_of(values: np.ndarray, *, seed: int = 0, draws: int = DRAWS) -> Estimat
     return _mean(_numbers("values", values), seed, draws)
 
 
-def share_of(hits: np.ndarray, *, seed: int = 0, draws: int = DRAWS) -> Estimate:
+def share_of(hits: ArrayLike, *, seed: int = 0, draws: int = DRAWS) -> Estimate:
     """The share of ``(n,)`` yes-or-no answers, with Wilson's score interval.
 
     It stays within 0 and 1 and keeps a width where all answers are the same, of which a bootstrap

@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jax.typing import ArrayLike
 
 from fsd_jax import _checks
 from fsd_jax.image.metrics import Estimate, Features, share_of
+from fsd_jax.image.rows import rows, same_width
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -29,8 +31,8 @@ class TargetClassifier:
     @classmethod
     def fit(
         cls,
-        source: np.ndarray,
-        target: np.ndarray,
+        source: ArrayLike,
+        target: ArrayLike,
         *,
         features: Features | None = None,
         rank: int = 32,
@@ -57,9 +59,15 @@ class TargetClassifier:
             raise ImportError(
                 "the classifier needs scikit-learn: pip install 'fsd-jax[image]'", name=error.name
             ) from None
+        _checks.instance("features", features, (Features, type(None)), "for example Features.fit")
+        rank = _checks.dimension("rank", rank)
+        seed = _checks.dimension("seed", seed, low=0)
+        given = {"source": rows("source", source), "target": rows("target", target)}
+        same_width(**given)
         rng = np.random.default_rng(seed)
         train, test = [], []
-        for name, images in (("source", source), ("target", target)):
+        for name, each in given.items():
+            images = each.data
             if len(images) < 10:
                 raise ValueError(f"{name} has {len(images)} images and needs at least 10")
             order = rng.permutation(len(images))
@@ -68,8 +76,7 @@ class TargetClassifier:
             test.append(images[order[cut:]])
         both = np.concatenate(train)
         if features is None:
-            rank = _checks.dimension("rank", min(rank, *both.reshape(len(both), -1).shape))
-            features = Features.fit(both, rank)
+            features = Features.fit(both, min(rank, *both.shape))
         truth = np.repeat([0, 1], [len(images) for images in train])
         model = make_pipeline(
             StandardScaler(), LogisticRegression(max_iter=2000, class_weight="balanced")
@@ -88,6 +95,6 @@ class TargetClassifier:
         )
         return cls(features=features, model=model, accuracy=accuracy)
 
-    def share(self, samples: np.ndarray, *, seed: int = 0) -> Estimate:
+    def share(self, samples: ArrayLike, *, seed: int = 0) -> Estimate:
         """Share of ``(n, ...)`` images that are taken for the target."""
         return share_of(self.model.predict(self.features(samples)) == 1, seed=seed)

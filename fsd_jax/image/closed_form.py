@@ -4,6 +4,7 @@ Tuning everything has an exact optimum, the score of the target images themselve
 and decoder only keeps the source's latents, and has ours.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -18,7 +19,8 @@ from jaxtyping import Array, Float, Key
 from fsd_jax import _checks, _linalg
 from fsd_jax.fewshot.model import FewShotModel
 from fsd_jax.fewshot.source import PretrainedModel
-from fsd_jax.image.metrics import denoising_losses
+from fsd_jax.image.metrics import denoising_losses, process_of
+from fsd_jax.image.rows import finite, samples_of
 from fsd_jax.minimizer.closed_form import orthonormal_minimizer
 from fsd_jax.minimizer.ridge import pooled_moment
 from fsd_jax.moments import SecondMoment
@@ -61,15 +63,43 @@ def rehearse(
     Raises:
         ValueError: bad samples or shares.
     """
-    x, _ = _checks.samples("x_target", x_target, images=True)
+    x = _world(pretrained, source, x_target, rows=1)
     everyone = jnp.ones(len(x), bool)
-    shares = []
-    for name, value in (("source_share", source_share), ("mean_share", mean_share)):
-        share, _ = _checks.positive(name, value, x.dtype, ndim=(0,), zero=True)
-        if share > 1:
-            raise ValueError(f"{name} must be at most 1, got {value!r}")
-        shares.append(share)
-    return _rehearsed(pretrained, source, x, everyone, *shares)
+    q = _shares("source_share", source_share, x.dtype, ndim=0)
+    a = _shares("mean_share", mean_share, x.dtype, ndim=0)
+    return _rehearsed(pretrained, source, x, everyone, q, a)
+
+
+def _world(
+    pretrained: PretrainedModel, source: SecondMoment, x_target: ArrayLike, *, rows: int
+) -> Float[Array, "n D"]:
+    """The target samples, once the three are known to be of one space and about one centre."""
+    _checks.instance("pretrained", pretrained, PretrainedModel, "pass what pretrain returns")
+    _checks.instance(
+        "source", source, SecondMoment, "SecondMoment.from_samples(x_source, centre=True)"
+    )
+    x = finite("x_target", _checks.samples("x_target", x_target, rows=rows, images=True)[0])
+    ambient, d = pretrained.basis.shape
+    for name, width in (("source", source.basis.shape[0]), ("x_target", x.shape[1])):
+        if width != ambient:
+            raise ValueError(f"{name} has D = {width} and pretrained D = {ambient}")
+    kept = source.values.shape[0]
+    if kept < d:
+        raise ValueError(
+            f"source keeps {kept} directions and pretrained has {d}; build it with rank={d} or more"
+        )
+    if source.mean is None and not _checks.is_traced(pretrained.mean) and pretrained.mean.any():
+        raise ValueError(
+            "source must be about its own mean, as pretrained is; build it with centre=True"
+        )
+    return x
+
+
+def _shares(name: str, value: Any, dtype: Any, *, ndim: int) -> Any:
+    shares, _ = _checks.positive(name, value, dtype, ndim=(ndim,), zero=True)
+    if not _checks.is_traced(shares) and np.any(np.asarray(shares) > 1):
+        raise ValueError(f"{name} must be at most 1, got {_checks.named(value)}")
+    return shares
 
 
 @jax.jit
@@ -81,8 +111,10 @@ def _rehearsed(
     source_share: Array,
     mean_share: Array,
 ) -> LinearScore:
-    own = _linalg.matmul(mask / jnp.sum(mask), x)
-    mean = pretrained.mean + mean_share * (own - pretrained.mean)
+    weights = mask.astype(x.dtype)
+    # From the source's mean, so that an offset that both share costs no digits.
+    step = _linalg.matmul(weights / jnp.sum(weights), x - pretrained.mean)
+    mean = pretrained.mean + mean_share * step
     moment = SecondMoment.from_samples(x - mean, mask=mask, route="svd", throw=False)
     pooled = pooled_moment(moment, source, source_share=source_share)
     found = orthonormal_minimizer(pooled, latent_dim=pretrained.latent_dim, throw=False)
@@ -117,11 +149,12 @@ def choose_rehearsal(
         ``(source shares, mean shares)``.
 
     Raises:
-        ValueError: fewer than two samples.
+        ValueError: fewer than two samples, or bad shares.
     """
-    x, _ = _checks.samples("x_target", x_target, rows=2, images=True)
+    x = _world(pretrained, source, x_target, rows=2)
     times, weights = pretrained.process.quadrature()
-    q, a = (np.asarray(v, x.dtype) for v in (source_shares, mean_shares))
+    q = np.asarray(_shares("source_shares", source_shares, x.dtype, ndim=1))
+    a = np.asarray(_shares("mean_shares", mean_shares, x.dtype, ndim=1))
     grid = jnp.asarray(np.stack([v.ravel() for v in np.meshgrid(q, a, indexing="ij")], axis=1))
     t, w = times.astype(x.dtype), weights.astype(x.dtype)
     losses = np.asarray(_leave_one_out(pretrained, source, x, grid, t, w))
@@ -177,7 +210,15 @@ def with_source_latents(
         pretrained: the source's model.
         x_source: ``(n_s, ...)`` source samples.
     """
-    x, _ = _checks.samples("x_source", x_source, images=True)
+    _checks.instance("score", score, LinearScore, "of an adapted model take its linear")
+    _checks.instance("pretrained", pretrained, PretrainedModel, "pass what pretrain returns")
+    x = finite("x_source", _checks.samples("x_source", x_source, images=True)[0])
+    if score.basis.shape != pretrained.basis.shape or x.shape[1] != score.basis.shape[0]:
+        raise ValueError(
+            f"score has a basis of shape {score.basis.shape}, pretrained one of "
+            f"{pretrained.basis.shape} and x_source {x.shape[1]} entries a sample; all must be of "
+            "one space and one latent_dim"
+        )
     return _with_latents(score, pretrained, x)
 
 
@@ -202,7 +243,7 @@ def heldout_losses(
     x: ArrayLike,
     *,
     times: ArrayLike,
-    process: VP = VP(),
+    process: VP | None = None,
 ) -> np.ndarray:
     """Loss of each held-out sample at each time: exact for linear scores, else with drawn noise.
 
@@ -211,14 +252,21 @@ def heldout_losses(
         score: a score.
         x: ``(n, ...)`` held-out samples.
         times: ``(K,)`` times.
-        process: forward process.
+        process: forward process; None takes the score's own if it has one, else ``VP()``.
 
     Returns:
         ``(n, K)`` losses.
+
+    Raises:
+        ValueError: bad arguments, or another process than the score's.
     """
-    flat, _ = _checks.samples("x", x, images=True)
     if not isinstance(score, LinearScore):
-        return denoising_losses(key, score, np.asarray(flat), times=times, process=process)
+        return denoising_losses(key, score, x, times=times, process=process)
+    _checks.key("key", key)
+    process_of(score, process)
+    flat = samples_of("x", x)
+    if flat.shape[1] != score.mean.shape[0]:
+        raise ValueError(f"x has {flat.shape[1]} entries a sample, the score {score.mean.shape[0]}")
     t, _, _ = _checks.times_and_weights(None, times, None, flat.dtype)
     return np.asarray(_linear_losses(score, flat, jnp.asarray(t)))
 
@@ -236,7 +284,7 @@ def generate(
     score: Any,
     n: int,
     *,
-    shape: tuple[int, ...],
+    shape: int | tuple[int, ...],
     steps: int = 100,
     delta: float = 1e-3,
     T: float = 10.0,
@@ -263,10 +311,18 @@ def generate(
     Raises:
         ValueError: bad numbers, or a shape that is not the score's.
     """
+    key, n = _checks.key("key", key), _checks.dimension("n", n)
+    sides = shape if isinstance(shape, (tuple, list)) else (shape,)
+    whole = tuple(_checks.dimension("shape", side) for side in sides)
     linear = score.linear if isinstance(score, FewShotModel) else score
+    if not callable(linear) or np.ndim(getattr(linear, "mean", 0.0)) != 1:
+        raise ValueError(
+            f"score must be an adapted model or a score with a (D,) mean, got "
+            f"{_checks.named(score)}; for other functions there is fsd_jax.sampler.sample"
+        )
     ambient = linear.mean.shape[0]
-    if int(np.prod(shape)) != ambient:
-        raise ValueError(f"shape {shape} has {int(np.prod(shape))} numbers, the score {ambient}")
+    if math.prod(whole) != ambient:
+        raise ValueError(f"shape {whole} has {math.prod(whole)} numbers, the score {ambient}")
     times = geometric_grid(delta, T, steps).astype(linear.mean.dtype)
     x = sample(key, linear, times=times, n=n, shape=ambient, denoise=True, loop=loop)
-    return np.asarray(x).reshape(n, *shape)
+    return np.asarray(x).reshape(n, *whole)

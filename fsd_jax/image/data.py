@@ -173,6 +173,7 @@ def _drawn(
     workers: int | None,
     progress: Progress | None,
 ) -> ImageTask:
+    # Also when the drawings are found in the cache.
     if workers is not None:
         workers = _checks.dimension("workers", workers)
     _checks.callback("progress", progress)

@@ -12,6 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from fsd_jax import _checks
+
+STYLES, ROLES = ("avatars", "critters"), ("source", "target")
+"""What `fsd_jax.image.painter` draws; it is not asked, because loading it needs the extra."""
 Progress = Callable[[int, int], None]
 
 WORTH_A_PROCESS = 100
@@ -44,6 +48,13 @@ def pictures(
     Returns:
         ``(count, size, size, 3)`` uint8 and ``(count,)`` uint8.
     """
+    _checks.choice("style", style, STYLES)
+    _checks.choice("role", role, ROLES)
+    count, size = _checks.dimension("count", count, low=0), _checks.dimension("size", size)
+    seed = _checks.dimension("seed", seed, low=0)
+    if workers is not None:
+        workers = _checks.dimension("workers", workers)
+    _checks.callback("progress", progress)
     images = np.empty((count, size, size, 3), np.uint8)
     labels = np.empty(count, np.uint8)
     places = {index: index for index in range(count)}

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from jax.typing import ArrayLike
 
 from fsd_jax import _checks
 from fsd_jax.image.rows import rows, widened
@@ -24,7 +25,7 @@ class Features:
     scale: float
 
     @classmethod
-    def fit(cls, reference: np.ndarray | SecondMoment, rank: int) -> "Features":
+    def fit(cls, reference: ArrayLike | SecondMoment, rank: int) -> "Features":
         """Features of a reference set, for example the source.
 
         Args:
@@ -53,7 +54,7 @@ class Features:
             mean=np.asarray(moment.mean), basis=np.asarray(moment.basis)[:, :rank], scale=scale
         )
 
-    def __call__(self, x: np.ndarray) -> np.ndarray:
+    def __call__(self, x: ArrayLike) -> np.ndarray:
         """``(n, k)`` coordinates of ``(n, ...)`` samples, in float64."""
         given = rows("x", x)
         ambient, k = self.basis.shape

@@ -42,7 +42,7 @@ MOST_IN_KERNEL = 1e40
 """Features whose sixth powers, summed over all pairs, float64 can hold."""
 
 
-def nearest_distances(samples: np.ndarray, train: np.ndarray) -> np.ndarray:
+def nearest_distances(samples: ArrayLike, train: ArrayLike) -> np.ndarray:
     """``(n, 2)`` distances of each sample to its nearest and second-nearest training point.
 
     Equal training points are one. Blocks of samples and training points are compared one after
@@ -58,7 +58,7 @@ def nearest_distances(samples: np.ndarray, train: np.ndarray) -> np.ndarray:
     return _nearest(samples, train, 2)
 
 
-def _nearest(samples: np.ndarray, train: np.ndarray, count: int) -> np.ndarray:
+def _nearest(samples: ArrayLike, train: ArrayLike, count: int) -> np.ndarray:
     x, y = rows("samples", samples), rows("train", train, least=count)
     same_width(samples=x, train=y)
     different = y.distinct()
@@ -70,8 +70,8 @@ def _nearest(samples: np.ndarray, train: np.ndarray, count: int) -> np.ndarray:
 
 
 def memorised_fraction(
-    samples: np.ndarray,
-    train: np.ndarray,
+    samples: ArrayLike,
+    train: ArrayLike,
     *,
     threshold: float = 1 / 3,
     seed: int = 0,
@@ -98,7 +98,7 @@ def memorised_fraction(
 
 
 def nearest_distance(
-    samples: np.ndarray, train: np.ndarray, *, seed: int = 0, draws: int = DRAWS
+    samples: ArrayLike, train: ArrayLike, *, seed: int = 0, draws: int = DRAWS
 ) -> Estimate:
     """Mean distance of the samples to their nearest training points.
 
@@ -111,7 +111,7 @@ def nearest_distance(
     return mean_of(_nearest(samples, train, 1)[:, 0], seed=seed, draws=draws)
 
 
-def diversity(samples: np.ndarray, *, seed: int = 0, draws: int = DRAWS) -> Estimate:
+def diversity(samples: ArrayLike, *, seed: int = 0, draws: int = DRAWS) -> Estimate:
     """Mean distance between two different samples.
 
     Args:
@@ -130,7 +130,7 @@ def diversity(samples: np.ndarray, *, seed: int = 0, draws: int = DRAWS) -> Esti
 
 
 def frechet_distance(
-    x: np.ndarray, y: np.ndarray, *, seed: int = 0, draws: int | None = None
+    x: ArrayLike, y: ArrayLike, *, seed: int = 0, draws: int | None = None
 ) -> Estimate:
     """Frechet distance of two sets of features: that of Gaussians with their means and covariances.
 
@@ -189,7 +189,7 @@ def _mean_and_factor(x: Rows, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, factor / np.sqrt(n - 1)
 
 
-def kernel_distance(x: np.ndarray, y: np.ndarray, *, seed: int = 0, draws: int = DRAWS) -> Estimate:
+def kernel_distance(x: ArrayLike, y: ArrayLike, *, seed: int = 0, draws: int = DRAWS) -> Estimate:
     """Squared maximum mean discrepancy with the kernel ``(x'y/k + 1)^3``, unbiased (KID).
 
     Args:
@@ -227,11 +227,11 @@ def _ordered_pairs(w: np.ndarray) -> np.ndarray:
 def denoising_losses(
     key: Key[Array, ""],
     score: Callable[[Array, Array], Array],
-    x: np.ndarray,
+    x: ArrayLike,
     *,
     times: ArrayLike,
     draws: int = 1,
-    process: VP = VP(),
+    process: VP | None = None,
 ) -> np.ndarray:
     """Section 3.2's loss of any score, for each sample and time, the noise being drawn.
 
@@ -245,13 +245,14 @@ def denoising_losses(
         x: ``(n, ...)`` clean samples.
         times: ``(K,)``.
         draws: noise draws for each sample and time.
-        process: forward process.
+        process: forward process; None takes the score's own if it has one, else ``VP()``.
 
     Returns:
         ``(n, K)`` losses.
 
     Raises:
-        ValueError: bad arguments, or a score that does not return one value for each entry.
+        ValueError: bad arguments, another process than the score's, or a score that does not
+            return one value for each entry.
     """
     key = _checks.key("key", key)
     if not callable(score):
@@ -259,7 +260,7 @@ def denoising_losses(
             f"score must be a function of (x, t), got {_checks.named(score)}; "
             "of an adapted model take its linear"
         )
-    _checks.instance("process", process, VP, "for example VP()")
+    process = process_of(score, process)
     flat = samples_of("x", x)
     draws = _checks.dimension("draws", draws)
     t, _, _ = _checks.times_and_weights(None, times, None, flat.dtype)
@@ -267,6 +268,17 @@ def denoising_losses(
     if len(leaves) == 1 and leaves[0] is score:
         score = jax.tree_util.Partial(lambda x, t, function=score: function(x, t))
     return np.asarray(_losses(key, score, flat, jnp.asarray(t), process, draws=draws))
+
+
+def process_of(score: Callable[[Array, Array], Array], process: VP | None) -> VP:
+    """The forward process, which a score that has its own must share."""
+    _checks.instance("process", process, (VP, type(None)), "for example VP()")
+    own = getattr(score, "process", None)
+    if not isinstance(own, VP):
+        return VP() if process is None else process
+    if process is not None and process != own:
+        raise ValueError(f"process must be the score's own, {own}, got {process}; leave it out")
+    return own
 
 
 @partial(jax.jit, static_argnames=("draws",))

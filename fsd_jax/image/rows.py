@@ -133,9 +133,20 @@ def widened(name: str, value: Any) -> np.ndarray | jax.Array:
 def samples_of(name: str, x: Any) -> jax.Array:
     """Finite samples for a score, ``(n, D)``; integers are widened, not rescaled."""
     flat, _ = _checks.samples(name, widened(name, x), images=True)
-    if not jnp.isfinite(flat).all():
+    return finite(name, flat)
+
+
+def finite(name: str, x: jax.Array) -> jax.Array:
+    """Refuse NaN and infinite entries, unless they are traced."""
+    if not _checks.is_traced(x) and not jnp.isfinite(x).all():
         raise ValueError(f"{name} has NaN or infinite entries; leave such samples out")
-    return flat
+    return x
+
+
+def column_mean(x: jax.Array) -> jax.Array:
+    """Mean over rows, corrected once: float32 sums over many rows lose digits of a large mean."""
+    first = jnp.mean(x, axis=0)
+    return first + jnp.mean(x - first, axis=0)
 
 
 def common(*sets: Rows, shift: bool = True) -> tuple[Rows, ...]:

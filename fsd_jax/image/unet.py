@@ -8,9 +8,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
 from fsd_jax import _checks
+from fsd_jax.image.rows import column_mean, finite
 from fsd_jax.process import VP
 
 PREDICTIONS = ("preconditioned", "epsilon", "x0")
@@ -295,7 +297,7 @@ class UNetScore(eqx.Module):
 
 def new_unet_score(
     key: Key[Array, ""],
-    x_source: np.ndarray,
+    x_source: ArrayLike,
     *,
     size: UNetSize = UNetSize(),
     prediction: str = "preconditioned",
@@ -322,14 +324,19 @@ def new_unet_score(
         >>> score, len(score.net.down), len(score.net.middle), len(score.net.up)
         (UNetScore((8, 8, 3), 15203 weights, preconditioned), 5, 2, 7)
     """
+    key = _checks.key("key", key)
     _checks.choice("prediction", prediction, PREDICTIONS)
-    shape = _image_shape(x_source.shape, size.multipliers)
-    flat, _ = _checks.samples("x_source", x_source, rows=2, images=True)
+    _checks.instance("size", size, UNetSize)
+    _checks.instance("process", process, VP, "for example VP()")
+    shape = _image_shape(np.shape(x_source), size.multipliers)
+    flat = finite("x_source", _checks.samples("x_source", x_source, rows=2, images=True)[0])
+    mean = column_mean(flat)
+    variance = jnp.mean((flat - mean) ** 2)
+    if not variance > 0:
+        raise ValueError("x_source holds one image again and again; a network needs several")
     net = UNet(key, colours=shape[2], size=size, dtype=flat.dtype)
     return UNetScore(
-        net=net, mean=jnp.mean(flat, axis=0), variance=jnp.mean(jnp.var(flat, axis=0)),
-        process=process,
-        prediction=prediction, shape=shape,
+        net=net, mean=mean, variance=variance, process=process, prediction=prediction, shape=shape
     )  # fmt: skip
 
 

@@ -41,3 +41,26 @@ def test_bad_input():
         train_autoencoder(jax.random.key(0), x, dim=1, learning_rate=-1.0)
     with pytest.raises(ValueError, match="x_source"):
         train_autoencoder(jax.random.key(0), x[0], dim=1)
+
+
+def test_kinds_and_sizes_are_checked():
+    rng = np.random.default_rng(0)
+    x = rng.random((6, 2, 2)).astype(np.float32)
+    train = lambda **given: train_autoencoder(
+        **({"key": jax.random.key(0), "x_source": x, "dim": np.int64(1), "steps": 1} | given)
+    )
+    for word, given in {
+        "key": {"key": 0},
+        "floating": {"x_source": (255 * x).astype(np.uint8)},
+        "NaN": {"x_source": np.full_like(x, np.nan)},
+        "again and again": {"x_source": np.ones_like(x)},
+        "steps": {"steps": True},
+    }.items():
+        with pytest.raises(ValueError, match=word):
+            train(**given)
+    trained = train(hidden=2)
+    assert trained.decode(trained.encode(x)).shape == (6, 4)
+    with pytest.raises(ValueError, match="x has 2 entries"):
+        trained.encode(x[:, 0])
+    with pytest.raises(ValueError, match="z has 2 entries"):
+        trained.decode(np.ones((3, 2), np.float32))

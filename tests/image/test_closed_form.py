@@ -116,3 +116,69 @@ def test_bad_input(world):
         )
     with pytest.raises(ValueError, match="mean_share"):
         closed_form.rehearse(pretrained, moment, target, source_share=0.5, mean_share=2.0)
+
+
+def test_what_does_not_fit_together_is_refused(world):
+    source, target, pretrained, moment = world
+    x = source.reshape(len(source), -1)
+    rehearse = lambda *world, **shares: closed_form.rehearse(
+        *world, **({"source_share": 0.5} | shares)
+    )
+    choose = closed_form.choose_rehearsal
+    build = fsd.SecondMoment.from_samples
+    bad = target.copy()
+    bad[0, 0, 0] = np.nan
+    for word, call in {
+        "source must be about its own mean": lambda: rehearse(pretrained, build(x), target),
+        "source keeps 3": lambda: rehearse(pretrained, build(x, rank=3, centre=True), target),
+        "source has D = 20": lambda: rehearse(pretrained, build(x[:, :20], centre=True), target),
+        "x_target has D = 12": lambda: rehearse(pretrained, moment, target[:, :2]),
+        "x_target has NaN": lambda: rehearse(pretrained, moment, bad),
+        "x_target must be a floating": lambda: rehearse(pretrained, moment, target.astype(int)),
+        "pretrained must be a PretrainedModel": lambda: rehearse(None, moment, target),
+        "source must be a SecondMoment": lambda: rehearse(pretrained, x, target),
+        "source_share must be": lambda: rehearse(pretrained, moment, target, source_share=-1),
+        "source_shares must be at most 1": lambda: choose(
+            pretrained, moment, target, source_shares=(2.0, -0.0)
+        ),
+        "source_shares must be not neg": lambda: choose(
+            pretrained, moment, target, source_shares=(0.5, -1.0)
+        ),
+        "mean_shares must": lambda: choose(pretrained, moment, target, mean_shares=(0.5, 1.5)),
+        "mean_shares": lambda: choose(pretrained, moment, target, mean_shares=()),
+        "score must be a LinearScore": lambda: closed_form.with_source_latents(
+            None, pretrained, source
+        ),
+    }.items():
+        with pytest.raises(ValueError, match=word):
+            call()
+
+
+def test_losses_and_samples_check_their_arguments(world):
+    _, target, pretrained, _ = world
+    key, score = jax.random.key(0), fsd.source_as_is(pretrained, target).linear
+    losses = lambda **given: closed_form.heldout_losses(
+        **({"key": key, "score": score, "x": target, "times": [1.0]} | given)
+    )
+    generate = lambda **given: closed_form.generate(
+        **({"key": key, "score": score, "n": 2, "shape": SHAPE, "steps": 3} | given)
+    )
+    other = fsd.VP.constant(2.0)
+    for word, call in {
+        "key": lambda: losses(key=0),
+        "x has 12 entries": lambda: losses(x=target[:, :2]),
+        "x has NaN": lambda: losses(x=np.full_like(target, np.nan)),
+        "times": lambda: losses(times=[-1.0]),
+        "process must be the score's own": lambda: losses(process=other),
+        "process must be a VP": lambda: losses(process="vp"),
+        "key ": lambda: generate(key=3),
+        "n must be": lambda: generate(n=2.0),
+        "shape must be": lambda: generate(shape=(4.0, 6)),
+        "score must be an adapted model": lambda: generate(score=lambda x, t: x),
+    }.items():
+        with pytest.raises(ValueError, match=word):
+            call()
+    assert generate(shape=np.int64(24), n=np.int64(2)).shape == (2, 24)
+    own = replace(score, process=other)
+    slow = np.asarray(own.losses(target.reshape(len(target), -1), np.float32([1]), np.float32([1])))
+    np.testing.assert_allclose(losses(score=own)[:, 0], slow, rtol=1e-6)

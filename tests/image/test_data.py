@@ -158,6 +158,10 @@ def test_fashion_is_read_where_the_variable_says(tmp_path, monkeypatch):
     shirts = data.fashion(target="shirts", shots=1)
     assert sorted(np.unique(np.round(shirts.pool * 255)).tolist()) == [5, 6]
     assert data.fashion_images().shape == (8, 784)
+    whole = (tmp_path / data.FASHION_IMAGES).read_bytes()
+    (tmp_path / data.FASHION_IMAGES).write_bytes(whole[:60])
+    with pytest.raises(ValueError, match="damaged"):
+        data.fashion(shots=1)
     monkeypatch.setattr(data, "FASHION_FOLDERS", ())
     monkeypatch.setenv(data.FASHION_VARIABLE, str(tmp_path / "none"))
     with pytest.raises(FileNotFoundError, match="dataset-fashion-mnist"):

@@ -12,7 +12,8 @@ import scipy.linalg
 import scipy.spatial.distance
 
 import fsd_jax as fsd
-from fsd_jax.image import metrics, neighbours
+from fsd_jax.image import data, draw, metrics, neighbours, unet
+from fsd_jax.image.classify import TargetClassifier
 from fsd_jax.image.rows import rows
 
 RNG = np.random.default_rng(1)
@@ -151,12 +152,12 @@ def test_an_outlier_does_not_blur_the_others():
 def test_blocks_do_not_change_the_numbers(monkeypatch):
     x, y = RNG.normal(size=(70, 5)), RNG.normal(1, 1, size=(45, 5))
     measures = (metrics.nearest_distance, metrics.frechet_distance, metrics.kernel_distance)
-    whole = [measure(x, y) for measure in measures] + [metrics.diversity(x)]
+    run = lambda: [measure(x, y, draws=9) for measure in measures] + [metrics.diversity(x, draws=9)]
+    whole = run()
     for module in ("rows", "neighbours", "bootstrap", "metrics"):
         monkeypatch.setattr(f"fsd_jax.image.{module}.BLOCK", 60)
     monkeypatch.setattr("fsd_jax.image.rows.Rows.slices.__defaults__", (60,))
-    parts = [measure(x, y) for measure in measures] + [metrics.diversity(x)]
-    for a, b in zip(whole, parts, strict=True):
+    for a, b in zip(whole, run(), strict=True):
         for name in ("value", "stderr", "low", "high"):
             assert getattr(a, name) == pytest.approx(getattr(b, name), rel=1e-9)
 
@@ -243,7 +244,7 @@ BAD_CALLS = {
     "score": lambda x: metrics.denoising_losses(jax.random.key(0), None, x, times=[1.0]),
     "below": lambda x: metrics.kernel_distance(x, 1e60 * x.astype(float)),
     "process": lambda x: metrics.denoising_losses(
-        jax.random.key(0), lambda x, t: -x, x, times=[1.0], process=None
+        jax.random.key(0), lambda x, t: -x, x, times=[1.0], process=1
     ),
     "times": lambda x: metrics.denoising_losses(jax.random.key(0), lambda x, t: -x, x, times=[0.0]),
     "rank": lambda x: metrics.Features.fit(x, 1.0),
@@ -270,3 +271,67 @@ def test_the_candidates_hold_the_nearest():
     exact = scipy.spatial.distance.cdist(x.data, y.data)
     assert np.array_equal(np.sort(place), np.sort(np.argsort(exact, axis=1)[:, : place.shape[1]]))
     assert np.all(least <= np.sort(exact, axis=1)[:, neighbours.CANDIDATES - 1] ** 2)
+
+
+def test_a_classifier_of_integers_and_of_kinds():
+    x = RNG.integers(0, 100, (30, 4), np.uint8)
+    fit = lambda **given: TargetClassifier.fit(**({"source": x, "target": x + 100} | given))
+    found = fit(rank=np.int64(2))
+    assert found.share(x + 100, seed=1).value == 1
+    assert found.share(jnp.asarray(x)).value == 0
+    broken = np.full((30, 4), np.nan)
+    for word, given in {
+        "source has 9": {"source": x[:9]},
+        "target has NaN": {"target": broken},
+        "same number of entries": {"target": x[:, :3]},
+        "features must be a Features": {"features": "all"},
+        "rank must": {"rank": 2.0},
+        "seed must": {"seed": None},
+        "source must be a floating": {"source": x > 50},
+    }.items():
+        with pytest.raises(ValueError, match=word):
+            fit(**given)
+    with pytest.raises(ValueError, match="x has samples of 3 entries"):
+        found.share(x[:, :3])
+
+
+def test_a_new_network_checks_its_arguments():
+    images = RNG.random((3, 4, 4, 1)).astype(np.float32)
+    new = lambda **given: unet.new_unet_score(
+        **({"key": jax.random.key(0), "x_source": images} | given)
+    )
+    for word, given in {
+        "key": {"key": 1},
+        "size must be a UNetSize": {"size": 16},
+        "process must be a VP": {"process": None},
+        "floating": {"x_source": (255 * images).astype(np.uint8)},
+        "NaN": {"x_source": np.full_like(images, np.nan)},
+        "again and again": {"x_source": np.ones_like(images)},
+        "shape": {"x_source": images[0]},
+    }.items():
+        with pytest.raises(ValueError, match=word):
+            new(**given)
+
+
+def test_drawing_checks_its_arguments(tmp_path):
+    fine = {"style": "critters", "role": "source", "count": 1, "size": 8, "seed": 0}
+    for word, given in {
+        "style": {"style": "dogs"},
+        "role": {"role": "heldout"},
+        "count": {"count": 1.5},
+        "size": {"size": True},
+        "workers": {"workers": 0},
+        "progress": {"progress": 1},
+    }.items():
+        with pytest.raises(ValueError, match=word):
+            draw.pictures(
+                **(
+                    {"style": "critters", "role": "source", "count": 1, "size": 8, "seed": 0}
+                    | given
+                )
+            )
+    for word in ("workers", "progress", "cache"):
+        with pytest.raises(ValueError, match=word):
+            data.critters(source=1, shots=1, heldout=0, **({"cache": tmp_path} | {word: 0}))
+    with pytest.raises(ValueError, match="seed"):
+        data.digits().redraw(-1)
