@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
 from fsd_jax import _checks, _linalg
-from fsd_jax.image.rows import column_mean, finite
+from fsd_jax.image.rows import column_mean, finite, varying
 
 Weights = dict[str, Array]
 
@@ -91,9 +91,7 @@ def train_autoencoder(
     steps = _checks.dimension("steps", steps)
     batch_size = _checks.dimension("batch_size", batch_size)
     rate, _ = _checks.positive("learning_rate", learning_rate, x.dtype, ndim=(0,))
-    mean = column_mean(x)
-    if not jnp.any(x != x[0]):
-        raise ValueError("x_source holds one sample again and again; there is nothing to embed")
+    mean = column_mean(varying("x_source", x))
     start = _start(jax.random.fold_in(key, 0), x.shape[1], k, h, mean)
     weights, losses = _train(
         jax.random.fold_in(key, 1), start, x, mean, rate, steps=steps, batch_size=batch_size

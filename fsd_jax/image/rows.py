@@ -143,6 +143,13 @@ def finite(name: str, x: jax.Array) -> jax.Array:
     return x
 
 
+def varying(name: str, x: jax.Array) -> jax.Array:
+    """Refuse one sample again and again, unless it is traced."""
+    if not _checks.is_traced(x) and not jnp.any(x != x[0]):
+        raise ValueError(f"{name} holds one sample again and again; give different ones")
+    return x
+
+
 def column_mean(x: jax.Array) -> jax.Array:
     """Mean over rows, corrected once: float32 sums over many rows lose digits of a large mean."""
     first = jnp.mean(x, axis=0)

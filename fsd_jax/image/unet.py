@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
 from fsd_jax import _checks
-from fsd_jax.image.rows import column_mean, finite
+from fsd_jax.image.rows import column_mean, finite, varying
 from fsd_jax.process import VP
 
 PREDICTIONS = ("preconditioned", "epsilon", "x0")
@@ -330,10 +330,8 @@ def new_unet_score(
     _checks.instance("process", process, VP, "for example VP()")
     shape = _image_shape(np.shape(x_source), size.multipliers)
     flat = finite("x_source", _checks.samples("x_source", x_source, rows=2, images=True)[0])
-    mean = column_mean(flat)
+    mean = column_mean(varying("x_source", flat))
     variance = jnp.mean((flat - mean) ** 2)
-    if not variance > 0:
-        raise ValueError("x_source holds one image again and again; a network needs several")
     net = UNet(key, colours=shape[2], size=size, dtype=flat.dtype)
     return UNetScore(
         net=net, mean=mean, variance=variance, process=process, prediction=prediction, shape=shape

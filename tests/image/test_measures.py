@@ -324,12 +324,7 @@ def test_drawing_checks_its_arguments(tmp_path):
         "progress": {"progress": 1},
     }.items():
         with pytest.raises(ValueError, match=word):
-            draw.pictures(
-                **(
-                    {"style": "critters", "role": "source", "count": 1, "size": 8, "seed": 0}
-                    | given
-                )
-            )
+            draw.pictures(**(fine | given))
     for word in ("workers", "progress", "cache"):
         with pytest.raises(ValueError, match=word):
             data.critters(source=1, shots=1, heldout=0, **({"cache": tmp_path} | {word: 0}))
