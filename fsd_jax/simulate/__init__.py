@@ -1,8 +1,9 @@
 """Replicates from their exact law, without drawing data."""
 
 from fsd_jax.simulate.chi_square import centred_chi_square
+from fsd_jax.simulate.reduced import reduced_samples
 from fsd_jax.simulate.replicate import BLOCK, block_errors, errors, subspace_errors
-from fsd_jax.simulate.sampled import reduced_samples, sampled_errors
+from fsd_jax.simulate.sampled import sampled_errors
 from fsd_jax.simulate.spectra import WishartSpectra, bartlett_factor, wishart_freedom
 
 __all__ = [

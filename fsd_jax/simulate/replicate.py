@@ -1,9 +1,6 @@
 """Errors of fitted models, replicate by replicate, without drawing data.
 
-Isotropic latent, no residual noise. Everything is written in units of ``lambda^2``: the target's
-second moment has eigenvalues ``s_i = 1 + e_i``, the source's estimate is ``lam2 = 1 + eps``, and
-``r = sigma_t^2/(m_t^2 lambda^2)``. All errors are sums over ``e_i`` of functions that vanish at a
-perfect fit, so they keep their digits however large the samples are.
+Isotropic latent, no residual noise. What is measured, and in which units, is in `measures`.
 """
 
 from collections.abc import Sequence
@@ -17,17 +14,24 @@ from jaxtyping import Array, Float, Key
 
 from fsd_jax import _checks
 from fsd_jax.process import VP
-from fsd_jax.simulate.chi_square import centred_chi_square, log1p_tail
+from fsd_jax.simulate.chi_square import ChiSquares, draw, stable_key
+from fsd_jax.simulate.inputs import (
+    METHODS,
+    METRICS,
+    Errors,
+    draw_dtype,
+    sample_size,
+    size,
+    times_and_variances,
+    words,
+)
+from fsd_jax.simulate.measures import Measures
 from fsd_jax.simulate.spectra import WishartSpectra, wishart_freedom
 
-METHODS = ("rank", "integrated", "orthonormal")
-METRICS = ("subspace_error", "score_error", "loss_gap", "kl")
 BLOCK = 1024
 """Replicates that are drawn together; part of what a key means."""
 LEAST_BLOCKS = 2
 """XLA unrolls a loop over one block, and rounds differently then."""
-
-Errors = dict[tuple[str, str], Float[Array, "K replicates"]]
 
 
 def subspace_errors(
@@ -54,14 +58,16 @@ def subspace_errors(
         latent_variance: ``lambda^2``.
         times: ``(K,)`` values of the SDE's ``t``; all see the same draws.
         replicates: number of independent replicates.
-        dtype: of the draws; None is JAX's default. float32 is enough for any sample size.
+        dtype: of the draws, float32 or float64; None is JAX's default. float32 is enough for any
+            sample size that it can hold (3e38) and any ratio ``s2/(m^2 lambda^2)``; only errors
+            below its smallest number, 1e-38, are zero.
         process: forward process.
 
     Returns:
         ``(replicates, K)`` errors.
 
     Raises:
-        ValueError: values out of range.
+        ValueError: values out of range, also of the dtype's, or of the wrong kind.
 
     Example:
         >>> import jax
@@ -116,26 +122,35 @@ def errors(
         replicates: number of replicates.
         method: one of `METHODS`.
         metric: one of `METRICS`.
-        dtype: of the draws; None is JAX's default. float32 is enough for any sample size.
+        dtype: of the draws, float32 or float64; None is JAX's default. float32 is enough for any
+            sample size that it can hold (3e38) and any ratio ``s2/(m^2 lambda^2)``; only errors
+            below its smallest number, 1e-38, are zero.
         process: forward process.
 
     Returns:
         ``(replicates, K)`` errors.
 
     Raises:
-        ValueError: values out of range or unknown words.
+        ValueError: values out of range, also of the dtype's, of the wrong kind, or unknown words.
     """
-    dtype = jnp.zeros((), dtype).dtype
+    dtype = draw_dtype(dtype)
+    key = _checks.key("key", key)
+    _checks.instance("process", process, VP)
     d = _checks.dimension("latent_dim", latent_dim)
-    n = _checks.dimension("n_ta", n_ta)
-    source = np.inf if n_s is None else _checks.dimension("n_s", n_s)
+    n = sample_size("n_ta", n_ta, dtype)
+    source = np.inf if n_s is None else sample_size("n_s", n_s, dtype, each=d)
     _checks.choice("method", method, METHODS)
     _checks.choice("metric", metric, METRICS)
     t = _checks.positive("times", times, dtype, ndim=(1,))[0]
     lam2 = _checks.positive("latent_variance", latent_variance, dtype, ndim=(0, 1))[0]
+    if lam2.ndim and lam2.shape != t.shape:
+        raise ValueError(
+            f"latent_variance must be a scalar or match times: got {lam2.shape[0]} variances for "
+            f"{t.shape[0]} times"
+        )
     wanted = _checks.dimension("replicates", replicates)
     drawn = _map_blocks(
-        key, jnp.asarray(n, dtype), jnp.asarray(source, dtype), jnp.asarray(t),
+        key, np.asarray(n, dtype), np.asarray(source, dtype), jnp.asarray(t),
         jnp.broadcast_to(jnp.asarray(lam2), jnp.shape(t)), process,
         latent_dim=d, blocks=max(-(-wanted // BLOCK), LEAST_BLOCKS), method=method, metric=metric,
     )  # fmt: skip
@@ -180,6 +195,8 @@ def block_errors(
 ) -> Errors:
     """All errors of `BLOCK` replicates from one set of draws, for use inside `jit`.
 
+    Sample sizes, times and variances out of range give NaN.
+
     Args:
         key: random key.
         n_ta: number of target samples, may be traced.
@@ -193,117 +210,40 @@ def block_errors(
 
     Returns:
         ``(K, BLOCK)`` errors by method and metric.
+
+    Raises:
+        ValueError: arguments of the wrong kind or shape, or unknown words.
     """
-    draws = jnp.where(jnp.isinf(n_s), 1, latent_dim * n_s)
-    freedom = jnp.concatenate([wishart_freedom(n_ta, latent_dim), draws[None]])
-    deviations = centred_chi_square(key, freedom, BLOCK)
-    spectra = WishartSpectra.from_deviations(deviations[:-1], n_ta, latent_dim)
-    eps = jnp.where(jnp.isinf(n_s), 0, deviations[-1] / draws)
-    rate = process.integrated_rate(times)
-    signal, noise = jnp.exp(-rate), -jnp.expm1(-rate)
-    setting = _Setting(spectra, eps, n_ta, latent_variance[:, None], signal[:, None],
-                       noise[:, None], process)  # fmt: skip
-    shape = (len(times), BLOCK)
-    return {
-        (method, metric): jnp.broadcast_to(getattr(setting, f"{method}_{metric}")(), shape)
-        for method in methods
-        for metric in metrics
-    }
+    d = _checks.dimension("latent_dim", latent_dim)
+    key = stable_key(_checks.key("key", key))
+    _checks.instance("process", process, VP)
+    pairs = words(methods, metrics)
+    times, variance = times_and_variances(times, latent_variance, ndim=1)
+    n = size("n_ta", n_ta, times.dtype)
+    sources = size("n_s", n_s, times.dtype, infinite=True)
+    found = _block(key, n, sources, times, variance, latent_dim=d, pairs=pairs, process=process)
+    return dict(zip(pairs, found, strict=True))
 
 
-class _Setting:
-    """Draws and parameters; a method for each estimator and metric, in the units above."""
-
-    def __init__(
-        self,
-        spectra: WishartSpectra,
-        eps: Float[Array, " replicates"],
-        n_ta: Float[Array, ""],
-        variance: Float[Array, "K 1"],
-        signal: Float[Array, "K 1"],
-        noise: Float[Array, "K 1"],
-        process: VP,
-    ) -> None:
-        self.spectra, self.eps, self.variance, self.process = spectra, eps, variance, process
-        self.r = noise / (signal * variance)
-        self.level = signal * variance + noise
-        self.noise = noise
-        d = spectra.diagonal.shape[0]
-        self.found = jnp.minimum(d, n_ta)
-        self.lost = d - self.found
-        self.unseen = jnp.full((), -1, eps.dtype)
-
-    def rank_subspace_error(self) -> Array:
-        return self.spectra.sum_of_squares(
-            self.r / (1 + self.eps), -self.r * self.eps / (1 + self.eps), self.r
-        )
-
-    def rank_score_error(self) -> Array:
-        # V G V' is the plug-in denoiser, whatever the source said.
-        return self.spectra.sum_of_squares(1.0, 0.0, self.r) / self.level
-
-    def rank_loss_gap(self) -> Array:
-        # The population's decoder has no score error.
-        return self.rank_score_error()
-
-    def rank_kl(self) -> Array:
-        return self.spectra.sum_of_divergences(self.r) / 2
-
-    def integrated_subspace_error(self) -> Array:
-        ratio, off, rho = self._integrated()
-        return self.spectra.sum_of_squares(ratio - 1, off, rho)
-
-    def integrated_score_error(self) -> Array:
-        a, b, rho = self._integrated_gains()
-        return self.spectra.sum_of_squares(a, b, rho) * (1 + self.r) / (self.r * self.noise)
-
-    def integrated_loss_gap(self) -> Array:
-        a, b, rho = self._integrated_gains()
-        population = self.spectra.diagonal.shape[0] * (b / (1 + rho)) ** 2
-        excess = self.spectra.sum_of_squares(a, b, rho) - population
-        return excess * (1 + self.r) / (self.r * self.noise)
-
-    def integrated_kl(self) -> Array:
-        return jnp.full((), jnp.nan, self.eps.dtype)
-
-    def orthonormal_subspace_error(self) -> Array:
-        return self.lost
-
-    def orthonormal_score_error(self) -> Array:
-        return self.found * self._score(self.eps) + self.lost * self._score(self.unseen)
-
-    def orthonormal_loss_gap(self) -> Array:
-        # The population's decoder spans the true subspace and has the same gains.
-        return self.lost * (self._score(self.unseen) - self._score(self.eps))
-
-    def orthonormal_kl(self) -> Array:
-        return (self.found * self._kl(self.eps) + self.lost * self._kl(self.unseen)) / 2
-
-    def _score(self, deviation: Array) -> Array:
-        return (deviation / (1 + deviation + self.r)) ** 2 / self.level
-
-    def _kl(self, deviation: Array) -> Array:
-        y = deviation / (1 + self.r)
-        return y**2 / (1 + y) + log1p_tail(y, 1)
-
-    def _integrated_gains(self) -> tuple[Array, Array, Array]:
-        """The gain at ``t`` less the true one is ``(a e + b)/(1 + e + rho)``."""
-        ratio, off, rho = self._integrated()
-        truth = 1 / (1 + self.r)
-        # The gain that the frozen f uses less the true one: nothing but the source's error.
-        excess = self.r * self.eps / ((1 + self.eps + self.r) * (1 + self.r))
-        return (truth + excess) * ratio - truth, excess * ratio + truth * off, rho
-
-    def _integrated(self) -> tuple[Array, Array, Array]:
-        """R2's gains ``ratio s/(s + rho)``, and ``ratio - 1 - rho`` free of cancellation."""
-        times, weights = self.process.quadrature()
-        rate = self.process.integrated_rate(times.astype(self.eps.dtype))[:, None, None]
-        r = jnp.expm1(rate) / self.variance
-        weight = (
-            weights.astype(self.eps.dtype)[:, None, None] * jnp.exp(rate) / jnp.expm1(rate) ** 2
-        )
-        gain = (1 + self.eps) / (1 + self.eps + r)
-        a, b = jnp.sum(weight * gain**2, axis=0), jnp.sum(weight * gain, axis=0)
-        e = jnp.sum(weight * gain**2 * r, axis=0)
-        off = -jnp.sum(weight * gain * r / (1 + self.eps + r), axis=0) * self.eps
-        return b / a, off / a, e / a
+@partial(jax.jit, static_argnames=("latent_dim", "pairs", "process"))
+def _block(
+    key: Key[Array, ""],
+    n: Float[Array, ""],
+    sources: Float[Array, ""],
+    times: Float[Array, " K"],
+    variance: Float[Array, " K"],
+    *,
+    latent_dim: int,
+    pairs: tuple[tuple[str, str], ...],
+    process: VP,
+) -> list[Float[Array, "K replicates"]]:
+    perfect = jnp.isinf(sources)
+    draws = jnp.where(perfect, 1, latent_dim * sources)
+    freedom = jnp.concatenate([wishart_freedom(n, latent_dim), draws[None]])
+    deviation, value = draw(key, freedom, BLOCK)
+    spectra = WishartSpectra.from_deviations(deviation[:-1], n, latent_dim, value[:-1])
+    source = ChiSquares(
+        jnp.where(perfect, 0, deviation[-1] / draws), jnp.where(perfect, 1, value[-1] / draws)
+    )
+    measures = Measures(spectra, source, n, variance[:, None], times[:, None], process)
+    return [measures.of(*pair) for pair in pairs]

@@ -1,9 +1,6 @@
 """Replicates with residual noise or a diagonal latent: samples drawn in reduced coordinates.
 
-Noise outside the subspace enters a thin fit only through the inner products of the samples. So its
-``n x (D - d)`` block is replaced by the triangular factor of its LQ decomposition, whose law is
-known; what remains has ``d + min(n, D - d)`` columns whatever ``D`` is. From n = D on the scatter
-itself is drawn. The fit and the errors are those of the rest of the library.
+The fit and the errors are those of the rest of the library, and so are the digits that they keep.
 """
 
 import dataclasses
@@ -22,60 +19,21 @@ from fsd_jax.moments import SecondMoment
 from fsd_jax.process import VP
 from fsd_jax.score.errors import divergence_excess, gaussian_kl, score_error, subspace_error
 from fsd_jax.score.linear import LinearScore
-from fsd_jax.simulate.chi_square import centred_chi_square
-from fsd_jax.simulate.replicate import METHODS, METRICS, Errors
-from fsd_jax.simulate.spectra import bartlett_factor
+from fsd_jax.simulate.chi_square import stable_key
+from fsd_jax.simulate.inputs import (
+    METHODS,
+    METRICS,
+    Errors,
+    size,
+    times_and_variances,
+    words,
+)
+from fsd_jax.simulate.reduced import reduced, residual
 
 SAMPLED_BLOCK = 64
 """Replicates of one block; part of what a key means."""
 MOST_SOURCE = 1024
 """Largest D for which the source's spectrum is drawn: its scatter is a ``D x D`` matrix."""
-
-
-def reduced_samples(
-    key: Key[Array, ""],
-    n: Float[Array, ""],
-    *,
-    rows: int,
-    ambient_dim: int,
-    latent_variance: Float[Array, " d"],
-    residual_variance: Float[Array, ""],
-) -> Float[Array, "rows k"]:
-    """Samples ``A z + tau xi`` up to a rotation that fixes the subspace, which is the first d axes.
-
-    Their second moment, ``x'x/n``, has the law of n samples in ``k = min(d + rows, D)`` of the D
-    dimensions; the data do not reach the others.
-
-    Implements: R13 (with noise).
-
-    Args:
-        key: random key.
-        n: number of samples, at most `rows` unless ``rows == D``; may be traced.
-        rows: static number of rows: n padded, or ``D`` for any ``n >= D``.
-        ambient_dim: ``D``.
-        latent_variance: ``(d,)``.
-        residual_variance: ``tau^2``.
-
-    Returns:
-        ``(rows, k)``, rows from n on zero; for ``rows == D`` a triangular matrix, scaled so that
-        its rows count as D samples.
-    """
-    d = len(latent_variance)
-    inside = jnp.sqrt(latent_variance + residual_variance)
-    if rows == ambient_dim:
-        scale = jnp.concatenate(
-            [inside, jnp.full(ambient_dim - d, 1.0, inside.dtype) * jnp.sqrt(residual_variance)]
-        )
-        return bartlett_factor(key, n, ambient_dim) * scale * jnp.sqrt(ambient_dim / n)
-    columns = min(rows, ambient_dim - d)
-    latent, below, diagonal = jax.random.split(key, 3)
-    z = jax.random.normal(latent, (rows, d), inside.dtype) * inside
-    noise = jnp.tril(jax.random.normal(below, (rows, columns), inside.dtype), -1)
-    freedom = ambient_dim - d - jnp.arange(columns, dtype=inside.dtype)
-    squares = freedom + centred_chi_square(diagonal, freedom, 1)[:, 0]
-    noise = noise.at[jnp.arange(columns), jnp.arange(columns)].set(jnp.sqrt(squares))
-    x = jnp.concatenate([z, noise * jnp.sqrt(residual_variance)], axis=1)
-    return jnp.where(jnp.arange(rows)[:, None] < n, x, 0)
 
 
 def sampled_errors(
@@ -120,37 +78,80 @@ def sampled_errors(
         ``(K, SAMPLED_BLOCK)`` errors by method and metric.
 
     Raises:
-        ValueError: a sampled source with ``D`` above `MOST_SOURCE`.
+        ValueError: a sampled source with ``D`` above `MOST_SOURCE`; arguments of the wrong kind or
+            shape, unknown words, or dimensions that do not fit.
     """
+    key = stable_key(_checks.key("key", key))
+    perfect_source = _checks.boolean("perfect_source", perfect_source)
+    isotropic = _checks.boolean("isotropic", isotropic)
+    _checks.instance("process", process, VP)
+    times, variances = times_and_variances(times, latent_variance, ndim=2)
+    ambient_dim = _checks.dimension("ambient_dim", ambient_dim, low=variances.shape[1])
+    rows = _checks.dimension("rows", rows, high=ambient_dim, top=" = D")
+    n_ta = size("n_ta", n_ta, times.dtype)
+    n_s = size("n_s", n_s, times.dtype, infinite=True)
+    tau2 = residual(residual_variance, times.dtype)
+    # The source's eigenvalues and the target's come in descending order, so the truth's must too:
+    # the k-th gain belongs to the k-th direction.
+    variances = -jnp.sort(-variances, axis=1)
     if not perfect_source and ambient_dim > MOST_SOURCE:
         raise ValueError(
             f"with residual noise a source sample is drawn as a D x D matrix, and D = {ambient_dim}"
             f" exceeds {MOST_SOURCE}; leave n_s out (a perfect source) or lower D"
         )
-    pairs = [(method, metric) for method in methods for metric in metrics]
+    pairs = words(methods, metrics)
+    found = _sampled(
+        key, n_ta, n_s, times, variances, tau2, rows=rows, ambient_dim=ambient_dim,
+        perfect_source=perfect_source, isotropic=isotropic, pairs=pairs, process=process,
+    )  # fmt: skip
+    return dict(zip(pairs, found, strict=True))
+
+
+@partial(
+    jax.jit,
+    static_argnames=(
+        "rows", "ambient_dim", "perfect_source", "isotropic", "pairs", "process",
+    ),
+)  # fmt: skip
+def _sampled(
+    key: Key[Array, ""],
+    n_ta: Float[Array, ""],
+    n_s: Float[Array, ""],
+    times: Float[Array, " K"],
+    variances: Float[Array, "K d"],
+    tau2: Float[Array, ""],
+    *,
+    rows: int,
+    ambient_dim: int,
+    perfect_source: bool,
+    isotropic: bool,
+    pairs: tuple[tuple[str, str], ...],
+    process: VP,
+) -> list[Float[Array, "K replicates"]]:
+    methods = dict.fromkeys(method for method, _ in pairs)
 
     def replicate(index: Array) -> Float[Array, "pairs K"]:
         target, source = jax.random.split(jax.random.fold_in(key, index))
 
         def at(t: Array, variance: Array) -> Float[Array, " pairs"]:
-            draw = partial(
-                reduced_samples, ambient_dim=ambient_dim, latent_variance=variance,
-                residual_variance=residual_variance,
-            )  # fmt: skip
-            c, tau2 = variance + residual_variance, residual_variance
+            sample = partial(reduced, ambient_dim=ambient_dim, variance=variance, tau2=tau2)
+            c, rest = variance + tau2, tau2
             if not perfect_source:
-                c, tau2 = _source(draw(source, n_s, rows=ambient_dim), len(variance))
+                c, rest = _source(sample(source, n_s, rows=ambient_dim), len(variance))
             if isotropic:
                 c = jnp.full_like(c, jnp.mean(c))
-            x = draw(target, n_ta, rows=rows)
-            truth = _World.of(x.shape[1], ambient_dim, variance, residual_variance, t, process)
-            fits = {method: _fit(method, x, n_ta, c, t, process) for method in methods}
-            return jnp.stack([truth.measure(*pair, fits[pair[0]], c, tau2) for pair in pairs])
+            x = sample(target, n_ta, rows=rows)
+            truth = _World.of(x.shape[1], ambient_dim, variance, tau2, t, process)
+            moment = _moment(x, n_ta, len(variance))
+            fits = {
+                method: (_minimize(method, moment, c, t, process), moment) for method in methods
+            }
+            return jnp.stack([truth.measure(*pair, *fits[pair[0]], c, rest) for pair in pairs])
 
-        return jax.lax.map(lambda pair: at(*pair), (times, latent_variance)).T
+        return jax.lax.map(lambda pair: at(*pair), (times, variances)).T
 
     found = jax.lax.map(replicate, jnp.arange(SAMPLED_BLOCK))
-    return {pair: found[:, i].T for i, pair in enumerate(pairs)}
+    return [found[:, i].T for i in range(len(pairs))]
 
 
 def _source(factor: Float[Array, "D D"], d: int) -> tuple[Float[Array, " d"], Float[Array, ""]]:
@@ -160,20 +161,12 @@ def _source(factor: Float[Array, "D D"], d: int) -> tuple[Float[Array, " d"], Fl
     return values[:d], jnp.sum(values[d:]) / max(rest, 1)
 
 
-def _fit(
-    method: str,
-    x: Float[Array, "rows k"],
-    n: Float[Array, ""],
-    c: Float[Array, " d"],
-    t: Float[Array, ""],
-    process: VP,
-) -> Minimizer:
+def _moment(x: Float[Array, "rows k"], n: Float[Array, ""], d: int) -> SecondMoment:
     full = x.shape[0] == x.shape[1]
-    mask = None if full else jnp.arange(len(x)) < n
-    moment = SecondMoment.from_samples(
-        x, rank=min(len(c) + 1, *x.shape), mask=mask, route="svd", throw=False
+    mask = None if full else jnp.arange(len(x), dtype=n.dtype) < n
+    return SecondMoment.from_samples(
+        x, rank=min(d + 1, *x.shape), mask=mask, route="svd", throw=False
     )
-    return _minimize(method, moment, c, t, process)
 
 
 def _minimize(
@@ -218,13 +211,14 @@ class _World:
         return cls(problem=problem, beyond=ambient_dim - k, t=t, process=process)
 
     def measure(
-        self, method: str, metric: str, found: Minimizer, c: Array, tau2: Array
-    ) -> Float[Array, ""]:
+        self, method: str, metric: str, found: Minimizer, moment: SecondMoment, c: Array,
+        tau2: Array,
+    ) -> Float[Array, ""]:  # fmt: skip
         if metric == "subspace_error":
             return subspace_error(found.decoder, self.problem.A_ta)
-        score = self._score(method, found, c, tau2)
         if metric == "kl":
-            return self._kl(method, score)
+            return self._kl(method, found, moment, c, tau2)
+        score = self._score(method, found, c, tau2)
         error = self._score_error(score)
         if metric == "score_error":
             return error
@@ -250,16 +244,23 @@ class _World:
         r = law.residual_variance
         return score_error(score, self.problem, time=self.t) + self.beyond * (q + 1 / r) ** 2 * r
 
-    def _kl(self, method: str, score: LinearScore) -> Float[Array, ""]:
+    def _kl(
+        self, method: str, found: Minimizer, moment: SecondMoment, c: Array, tau2: Array
+    ) -> Float[Array, ""]:
+        """The model's variances are written down: from its gains, near one, they would cancel."""
         if method == "integrated":
             return jnp.full((), jnp.nan, self.t.dtype)
         law = self.problem.target_law.diffuse(self.t, self.process)
-        noise = self.process.noise_variance(self.t)
-        shrink = jnp.diag(score.mixing) ** 2 * score.gains(self.t)
-        residual = noise / (1 - score.residual_gain(self.t))
+        signal, noise = self.process.signal_variance(self.t), self.process.noise_variance(self.t)
+        residual, variance = noise + signal * tau2, noise + signal * c
+        if method == "rank":
+            # The plug-in for the directions that are kept, whatever the frozen f says (R1).
+            d = len(c)
+            kept = jnp.pad(moment.values[:d], (0, max(0, d - len(moment.values))))
+            residual, variance = noise, noise + signal * kept
+        alive = jnp.sum(found.basis**2, axis=0) > 0.5
         model = ThinGaussian(
-            mean=law.mean, basis=score.basis,
-            variance=jnp.where(shrink > 0, noise / (1 - shrink), residual),
+            mean=law.mean, basis=found.basis, variance=jnp.where(alive, variance, residual),
             residual_variance=residual,
         )  # fmt: skip
         ratio = law.residual_variance / residual
@@ -270,7 +271,7 @@ def padded_rows(n_ta: int, ambient_dim: int) -> int:
     """Static rows for `reduced_samples`: a power of two, so that nearby n share a compilation.
 
     Raises:
-        ValueError: more than a machine's memory would hold.
+        ValueError: sizes below one.
     """
     rows = 1 << (_checks.dimension("n_ta", n_ta) - 1).bit_length()
-    return min(rows, ambient_dim)
+    return min(rows, _checks.dimension("ambient_dim", ambient_dim))

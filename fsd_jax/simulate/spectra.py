@@ -1,13 +1,17 @@
 """Sample second moments from their exact law: random numbers by dimension, not by sample."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
-from fsd_jax.simulate.chi_square import centred_chi_square, log1p_tail
+from fsd_jax import _checks
+from fsd_jax.simulate.chi_square import draw, log1p_tail, stable_key
+from fsd_jax.simulate.inputs import draw_dtype, size
 
 UNROLL = 16
 
@@ -24,14 +28,28 @@ def bartlett_factor(key: Key[Array, ""], n: ArrayLike, dim: int) -> Float[Array,
 
     Args:
         key: random key.
-        n: number of samples, at least 1.
+        n: number of samples, at least 1; its dtype, if floating, is that of the factor. A traced
+            one that is no positive integer gives NaN.
         dim: dimension of a sample.
+
+    Raises:
+        ValueError: values out of range or of the wrong kind.
     """
+    key = stable_key(_checks.key("key", key))
+    given = _checks.array("n", n)
+    dtype = given.dtype if isinstance(n, jax.Array | np.ndarray | np.generic) else None
+    wide = dtype is not None and jnp.issubdtype(dtype, jnp.floating)
+    samples = size("n", given, draw_dtype(dtype if wide else None))
+    return _bartlett_factor(key, samples, _checks.dimension("dim", dim))
+
+
+@partial(jax.jit, static_argnames="dim")
+def _bartlett_factor(key: Key[Array, ""], n: Float[Array, ""], dim: int) -> Array:
     above, diagonal = jax.random.split(key)
-    normals = jnp.triu(jax.random.normal(above, (dim, dim)), 1)
-    freedom = jnp.clip(jnp.asarray(n, normals.dtype) - jnp.arange(dim), 0)
-    squares = freedom + centred_chi_square(diagonal, freedom, 1)[:, 0]
-    return jnp.where(freedom[:, None] > 0, normals + jnp.diag(jnp.sqrt(squares)), 0)
+    normals = jnp.triu(jax.random.normal(above, (dim, dim), n.dtype), 1)
+    freedom = jnp.clip(n - jnp.arange(dim, dtype=n.dtype), 0)
+    squares = draw(diagonal, freedom, 1).value[:, 0]
+    return jnp.where(freedom[:, None] > 0, normals + jnp.diag(jnp.sqrt(squares)), freedom * 0)
 
 
 @jax.tree_util.register_dataclass
@@ -42,28 +60,45 @@ class WishartSpectra:
     ``S`` has the eigenvalues ``s_i = 1 + e_i`` of ``B B'`` for a lower bidiagonal ``B`` whose
     squared entries are independent chi-squares over n (Dumitriu and Edelman, 2002; for ``n < d``
     the roles of n and d are swapped and zeros fill up). Sums over eigenvalues of rational functions
-    come from the pivots of ``B B' + rho``, ``O(d)`` operations without a subtraction that cancels:
-    errors of size ``d/n`` keep their digits in float32 for every n.
+    come from the pivots of ``h + g B B'``, ``O(d)`` operations without a subtraction that cancels:
+    in float32 errors of size ``d/n`` keep their digits for every n, and so do errors that the
+    smallest eigenvalues rule, for every ratio ``h/g``.
 
     Attributes:
         diagonal: ``(d, replicates)`` squared diagonal of ``B``, less one.
+        square: ``(d, replicates)`` the same without the subtraction.
         below: ``(d - 1, replicates)`` squared subdiagonal.
     """
 
     diagonal: Float[Array, "d replicates"]
+    square: Float[Array, "d replicates"]
     below: Float[Array, "below replicates"]
 
     @classmethod
     def from_deviations(
-        cls, deviations: Float[Array, "rows replicates"], n: Float[Array, ""], dim: int
+        cls,
+        deviations: Float[Array, "rows replicates"],
+        n: Float[Array, ""],
+        dim: int,
+        values: Float[Array, "rows replicates"] | None = None,
     ) -> "WishartSpectra":
-        """From centred chi-squares with the degrees of `wishart_freedom`."""
+        """From centred chi-squares with the degrees of `wishart_freedom`.
+
+        Args:
+            deviations: ``chi^2_k - k``.
+            n: number of samples.
+            dim: ``d``.
+            values: ``chi^2_k``, which keep the digits of small ones; None adds ``k``.
+        """
         freedom, offset = wishart_freedom(n, dim), jnp.arange(dim, dtype=deviations.dtype)
+        if values is None:
+            values = deviations + freedom[:, None]
         # chi^2/n - 1 with its mean written down exactly: n may be too large to hold units.
         mean = jnp.where(offset < n, jnp.clip(dim - n, 0) - offset, -n)
         return cls(
             diagonal=(deviations[:dim] + mean[:, None]) / n,
-            below=(deviations[dim:] + freedom[dim:, None]) / n,
+            square=values[:dim] / n,
+            below=values[dim:] / n,
         )
 
     def sum_of_squares(self, a: ArrayLike, b: ArrayLike, rho: ArrayLike) -> Float[Array, "..."]:
@@ -74,25 +109,9 @@ class WishartSpectra:
             b: the same.
             rho: the same, positive.
         """
-        a, b, rho = jnp.broadcast_arrays(a, b, rho)
-
-        def row(carry: tuple[Array, ...], entries: tuple[Array, Array, Array]) -> tuple:
-            # Second derivative of log det(K + x T) in x, K = S + rho, T = a E + b: its pivots'
-            # logarithmic derivatives u, v. Every term that is added is positive.
-            total, shift, delta, u, v = carry
-            before, below, deviation = entries
-            q = (1 + before) * below / delta
-            shift = rho + below * shift / delta
-            delta = 1 + deviation + shift
-            slope = a * (deviation + below) + b - q * (2 * a - u)
-            v = -q * (2 * (a - u) ** 2 - v) / delta
-            u = slope / delta
-            return (total + u * u - v, shift, delta, u, v), None
-
-        delta = 1 + self.diagonal[0] + rho
-        u = (a * self.diagonal[0] + b) / delta
-        start = (u * u, jnp.broadcast_to(rho, delta.shape), delta, u, jnp.zeros_like(u))
-        return self._down(row, start)
+        a, b, rho = (jnp.asarray(value, self.diagonal.dtype) for value in (a, b, rho))
+        gain = 1 / (1 + rho)
+        return self.squares(gain * (a - b), gain * b, gain, rho * gain)[0]
 
     def sum_of_divergences(self, rho: ArrayLike) -> Float[Array, "..."]:
         """``sum_i 1/(1+y_i) - 1 + log(1+y_i)``, ``y_i = e_i/(1 + rho)``: twice a Gaussian KL.
@@ -100,29 +119,72 @@ class WishartSpectra:
         Args:
             rho: broadcast against ``(..., replicates)``, positive.
         """
-        rho = jnp.asarray(rho)
+        rho = jnp.asarray(rho, self.diagonal.dtype)
+        return self.divergences(1 / (1 + rho), rho / (1 + rho))
 
-        def row(carry: tuple[Array, ...], entries: tuple[Array, Array, Array]) -> tuple:
-            total, shift, delta, u = carry
-            before, below, deviation = entries
-            q = (1 + before) * below / delta
-            shift = rho + below * shift / delta
-            delta = 1 + deviation + shift
-            change = (deviation + below - q) / (1 + rho)
-            excess = ((1 + rho) * change**2 + q * (1 - u)) / delta
-            u = (deviation + below - q * (2 - u)) / delta
-            return (total + excess + log1p_tail(change, 1), shift, delta, u), None
+    def squares(
+        self, a: Array, c: Array, gain: Array, rest: Array
+    ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+        """``sum_i w_i^2`` and ``sum_i w_i``, ``w_i = (a e_i + c s_i)/(1 + gain e_i)``.
 
-        delta = 1 + self.diagonal[0] + rho
-        u = self.diagonal[0] / delta
-        change = self.diagonal[0] / (1 + rho)
-        first = (1 + rho) * change**2 / delta + log1p_tail(change, 1)
-        start = (first, jnp.broadcast_to(rho, delta.shape), delta, u)
-        return self._down(row, start)
+        Args:
+            a: coefficient, broadcast against ``(..., replicates)``.
+            c: the same.
+            gain: the same, in ``[0, 1]``.
+            rest: ``1 - gain`` to its own last digit, positive.
+        """
+        shape = jnp.broadcast_shapes(*map(jnp.shape, (a, c, gain, rest)), self.diagonal[0].shape)
+        both = a + c
 
-    def _down(self, row: object, start: tuple[Array, ...]) -> Float[Array, "..."]:
-        entries = (self.diagonal[:-1], self.below, self.diagonal[1:])
-        return jax.lax.scan(row, start, entries, unroll=UNROLL)[0][0]  # type: ignore[arg-type]
+        def row(carry: tuple[Array, ...], entries: tuple[Array, ...]) -> tuple:
+            # Second derivative of log det(K + x T) in x, K = 1 + gain E, T = a E + c S: its pivots'
+            # logarithmic derivatives u, v. Every term that is added to the total is positive.
+            total, trace, shift, inverse, u, v = carry
+            before, below, deviation, square = entries
+            move = below * inverse
+            q = before * move
+            shift = rest + gain * move * shift
+            inverse = 1 / (gain * square + shift)
+            off = both - gain * u
+            v = -q * inverse * (2 * off * off - gain * gain * v)
+            slope = a * (deviation + below) + c * (square + below)
+            u = (slope - gain * q * (both + off)) * inverse
+            return (total + u * u - v, trace + u, shift, inverse, u, v), None
+
+        inverse = jnp.broadcast_to(1 / (gain * self.square[0] + rest), shape)
+        u = jnp.broadcast_to((a * self.diagonal[0] + c * self.square[0]) * inverse, shape)
+        start = (u * u, u, jnp.broadcast_to(rest, shape), inverse, u, jnp.zeros_like(u))
+        total, trace, *_ = self._down(row, start)
+        return total, trace
+
+    def divergences(self, gain: Array, rest: Array) -> Float[Array, "..."]:
+        """`sum_of_divergences` with ``gain = 1/(1 + rho)`` and ``rest = 1 - gain``."""
+        shape = jnp.broadcast_shapes(jnp.shape(gain), jnp.shape(rest), self.diagonal[0].shape)
+
+        def add(total: Array, change: Array, pivot: Array, extra: Array) -> Array:
+            # tr K^-1 - d + log det K, pivot by pivot: what is first order in the change is out.
+            return total + (change * change + extra) / pivot + log1p_tail(change, 1, pivot)
+
+        def row(carry: tuple[Array, ...], entries: tuple[Array, ...]) -> tuple:
+            total, shift, pivot, w = carry
+            before, below, deviation, square = entries
+            move = below / pivot
+            q = gain * before * move
+            shift = rest + gain * move * shift
+            pivot = gain * square + shift
+            extra = gain * q * w
+            total = add(total, gain * (deviation + below - q), pivot, extra)
+            return (total, shift, pivot, (1 + extra) / pivot), None
+
+        pivot = jnp.broadcast_to(gain * self.square[0] + rest, shape)
+        change = jnp.broadcast_to(gain * self.diagonal[0], shape)
+        zero = jnp.zeros_like(pivot)
+        start = (add(zero, change, pivot, zero), jnp.broadcast_to(rest, shape), pivot, 1 / pivot)
+        return self._down(row, start)[0]
+
+    def _down(self, row: object, start: tuple[Array, ...]) -> tuple[Array, ...]:
+        entries = (self.square[:-1], self.below, self.diagonal[1:], self.square[1:])
+        return jax.lax.scan(row, start, entries, unroll=UNROLL)[0]  # type: ignore[arg-type]
 
 
 def wishart_freedom(n: Float[Array, ""], dim: int) -> Float[Array, " rows"]:

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Key
 
 from fsd_jax import _checks
 from fsd_jax.simulate import replicate, sampled
-from fsd_jax.simulate.replicate import METHODS, METRICS
+from fsd_jax.simulate.inputs import METHODS, METRICS, Errors
 from fsd_jax.sweep.grid import Group, Plan, check_axis
 
 
@@ -71,7 +71,7 @@ class WithNoise:
         return _rows(found)
 
 
-def _rows(found: replicate.Errors) -> Float[Array, "rows block"]:
+def _rows(found: Errors) -> Float[Array, "rows block"]:
     """Points slowest, then methods and metrics: the grid's order within a group."""
     stacked = jnp.stack(list(found.values()), axis=1)
     return stacked.reshape(-1, stacked.shape[-1])
@@ -109,7 +109,7 @@ def plan_errors(
         metric: ``"subspace_error"``, ``"score_error"``, ``"loss_gap"``, ``"kl"``.
         replicates: replicates of each cell.
         seed: base seed.
-        dtype: of the draws; None is JAX's default. float32 is enough for any sample size.
+        dtype: of the draws, see `simulate.errors`; None is JAX's default.
 
     Returns:
         The plan.

@@ -1,7 +1,6 @@
 """Expected errors as functions of the sample sizes, exact where an exact form is known."""
 
 import math
-from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
@@ -9,8 +8,15 @@ from jax.typing import ArrayLike
 
 from fsd_jax import _checks
 from fsd_jax.process import VP
-from fsd_jax.theory.expansions import marchenko_pastur_mean
-from fsd_jax.theory.wishart import wishart_covariance, wishart_mean
+from fsd_jax.theory.expansions import centred_marchenko_pastur
+from fsd_jax.theory.sizes import draws, shares, sizes
+from fsd_jax.theory.wishart import (
+    MOST_SAMPLES,
+    Centred,
+    centred_covariance,
+    centred_mean,
+    log_tail,
+)
 
 ESTIMATORS = ("scratch", "orthonormal")
 METHODS = ("exact", "asymptotic")
@@ -68,13 +74,11 @@ def expected_score_error(
         '7.36e-05'
     """
     t, w, _ = _checks.times_and_weights(time, times, weights, np.float64)
-    lam2 = _variance(latent_variance)
-    signal, noise = process.host_variances(t)
-    truth = signal * lam2 + noise
+    gain, rest, level = shares(latent_variance, t, process)
 
-    def error(s: np.ndarray) -> np.ndarray:
-        off = signal * lam2 * (s[:, None] - 1)
-        return (off**2 / ((truth + off) ** 2 * truth)) @ w
+    def error(s: np.ndarray, deviation: np.ndarray) -> np.ndarray:
+        off = gain * deviation[:, None] / (rest + gain * s[:, None])
+        return (off**2 / level) @ w
 
     return _expected(error, latent_dim, n_ta, n_s, estimator)
 
@@ -123,18 +127,17 @@ def expected_kl(
         '1.8e-05'
     """
     t = _checks.positive("time", time, np.float64, ndim=(0,))[0]
-    lam2 = _variance(latent_variance)
-    signal, noise = process.host_variances(np.asarray(t))
+    gain, rest, _ = shares(latent_variance, t, process)
 
-    def divergence(s: np.ndarray) -> np.ndarray:
-        y = signal * lam2 * (s - 1) / (signal * lam2 + noise)
-        return (np.log1p(y) - y / (1 + y)) / 2
+    def divergence(s: np.ndarray, deviation: np.ndarray) -> np.ndarray:
+        y, whole = gain * deviation, rest + gain * s
+        return (y**2 / whole + log_tail(y, 1, whole)) / 2
 
     return _expected(divergence, latent_dim, n_ta, n_s, estimator)
 
 
 def _expected(
-    error: Callable[[np.ndarray], np.ndarray],
+    error: Centred,
     latent_dim: int,
     n_ta: int,
     n_s: int | None,
@@ -142,21 +145,15 @@ def _expected(
 ) -> float:
     """Expected sum over directions of an `error` that depends on ``s = c/lambda^2`` alone."""
     _checks.choice("estimator", estimator, ESTIMATORS)
-    d = _checks.dimension("latent_dim", latent_dim)
-    n = _checks.dimension("n_ta", n_ta)
+    d, n = sizes(latent_dim, n_ta, exact=estimator == "scratch")
     if estimator == "scratch":
-        return float(wishart_mean(error, dim=d, n=n))
+        return float(centred_mean(error, dim=d, n=n))
     found = min(d, n)
     each = np.zeros(())
     if n_s is not None:
-        draws = d * _checks.dimension("n_s", n_s)
         # One dimension: the mean of squares, that is chi-square over its degrees of freedom.
-        each = wishart_mean(error, dim=1, n=draws)
-    return float(found * each + (d - found) * error(np.zeros(1))[0])
-
-
-def _variance(latent_variance: float) -> float:
-    return float(_checks.positive("latent_variance", latent_variance, np.float64, ndim=(0,))[0])
+        each = centred_mean(error, dim=1, n=draws(d, n_s))
+    return float(found * each + (d - found) * error(np.zeros(1), -np.ones(1))[0])
 
 
 def expected_subspace_error(
@@ -209,14 +206,14 @@ def expected_subspace_error(
         1.64
     """
     _checks.choice("method", method, METHODS)
-    d, n = _checks.dimension("latent_dim", latent_dim), _checks.dimension("n_ta", n_ta)
+    d, n = sizes(latent_dim, n_ta, exact=method == "exact")
     parts = _parts(latent_variance, time, process)
     _, first, second, *_ = _inverse_variance_moments(d, n_s)
     if np.isinf(second):
         return float("inf")
-    mean = wishart_mean if method == "exact" else marchenko_pastur_mean
+    mean = centred_mean if method == "exact" else centred_marchenko_pastur
     weights = np.array([1, 2 * first, second])
-    return float(mean(lambda w: weights @ parts(w), dim=d, n=n))
+    return float(mean(lambda w, off: weights @ parts(w, off), dim=d, n=n))
 
 
 def subspace_error_variance(
@@ -255,32 +252,31 @@ def subspace_error_variance(
         >>> round(theory.subspace_error_variance(**size) ** 0.5, 3)
         0.176
     """
-    d, n = _checks.dimension("latent_dim", latent_dim), _checks.dimension("n_ta", n_ta)
+    d, n = sizes(latent_dim, n_ta, exact=True)
     parts = _parts(latent_variance, time, process)
     q = _inverse_variance_moments(d, n_s)
     if np.isinf(q[4]):
         return float("inf")
     scale = np.array([1, 2, 1])
-    mean = scale * wishart_mean(parts, dim=d, n=n)
-    within = np.outer(scale, scale) * wishart_covariance(parts, dim=d, n=n)
+    mean = scale * centred_mean(parts, dim=d, n=n)
+    within = np.outer(scale, scale) * centred_covariance(parts, dim=d, n=n)
     # Moments of (1, q, q^2): of each pair, and less the product of the single ones.
     pair = np.array([[q[i + j] for j in range(3)] for i in range(3)])
     between = pair - np.outer(pair[0], pair[0])
     return float(np.sum(pair * within) + mean @ between @ mean)
 
 
-def _parts(latent_variance: float, time: float, process: VP) -> Callable[[np.ndarray], np.ndarray]:
+def _parts(latent_variance: float, time: float, process: VP) -> Centred:
     """``s2^2/(m^2 lambda^2 w + s2)^2 ((w-1)^2, (w-1) w, w^2)``, the quadratic form in ``1/l - 1``.
 
     Around ``w = l = 1``, so that nothing cancels for many samples.
     """
-    lam2 = _variance(latent_variance)
     t = _checks.positive("time", time, np.float64, ndim=(0,))[0]
-    signal, noise = process.host_variances(np.asarray(t))
+    gain, rest, _ = shares(latent_variance, t, process)
 
-    def parts(w: np.ndarray) -> np.ndarray:
-        share, off = (noise / (signal * lam2 * w + noise)) ** 2, w - 1
-        return np.stack([share * off**2, share * off * w, share * w**2])
+    def parts(w: np.ndarray, off: np.ndarray) -> np.ndarray:
+        share = rest / (rest + gain * w)
+        return np.stack([(share * off) ** 2, share * off * (share * w), (share * w) ** 2])
 
     return parts
 
@@ -315,8 +311,8 @@ def source_subspace_error(
         >>> f"{theory.source_subspace_error(n_s=1000, **size):.2e}"
         '3.10e-04'
     """
-    d = _checks.dimension("latent_dim", latent_dim)
-    parts = _parts(latent_variance, time, process)(np.ones(1))
+    d = _checks.dimension("latent_dim", latent_dim, high=MOST_SAMPLES)
+    parts = _parts(latent_variance, time, process)(np.ones(1), np.zeros(1))
     return float(d * parts[2, 0] * _inverse_variance_moments(d, n_s)[2])
 
 
@@ -327,7 +323,7 @@ def _inverse_variance_moments(d: int, n_s: int | None) -> list[float]:
     """
     if n_s is None:
         return [1.0, 0.0, 0.0, 0.0, 0.0]
-    k = d * _checks.dimension("n_s", n_s)
+    k = draws(d, n_s)
     inverse = [Fraction(1)]
     for j in range(1, 5):
         if k <= 2 * j:

@@ -7,6 +7,7 @@ from jax.typing import ArrayLike
 
 from fsd_jax import _checks
 from fsd_jax.process import VP
+from fsd_jax.theory.wishart import MOST_SAMPLES
 
 STEPS = 200
 """Newton's iteration is monotone and needs about ten; this is only a fence."""
@@ -79,21 +80,27 @@ def deterministic_equivalent(
         True
     """
     c, _ = _checks.positive("spectrum", spectrum, np.float64, ndim=(1,), zero=True)
-    n = _checks.dimension("n_ta", n_ta)
+    n = _checks.dimension("n_ta", n_ta, high=MOST_SAMPLES)
     t = _checks.positive("time", time, np.float64, ndim=(0,))[0]
-    many = np.ones(c.shape) if counts is None else np.asarray(counts, np.float64)
-    if many.shape != c.shape or not np.all(np.isfinite(many) & (many >= 0)):
+    _checks.instance("process", process, VP)
+    many = np.ones(c.shape)
+    if counts is not None:
+        many = np.asarray(_checks.positive("counts", counts, np.float64, ndim=(1,), zero=True)[0])
+    if many.shape != c.shape:
         raise ValueError(
             f"counts must be {c.shape[0]} numbers, one multiplicity for each eigenvalue, "
-            f"got {counts!r}"
+            f"got {many.shape[0]}"
         )
     signal, noise = process.host_variances(np.asarray(t))
     S, s2 = signal * np.asarray(c), float(noise)
-    kappa = _equivalent_noise(S, many, n, s2)
+    extra = _extra_noise(S, many, n, s2)
+    kappa = s2 + extra
     gam = np.sum(many * (S / (S + kappa)) ** 2) / n
-    excess = (kappa**2 / s2**2 - 1) * np.sum(many * S / (S + kappa) ** 2) / (1 - gam)
-    # (kappa/s2)/(S + kappa) - 1/(S + s2), multiplied out: nothing cancels for many samples.
-    bias = np.sum(many * S * (kappa - s2) / (s2 * (S + kappa) * (S + s2)))
+    # kappa^2/s2^2 - 1 and (kappa/s2)/(S + kappa) - 1/(S + s2), multiplied out: nothing cancels for
+    # many samples.
+    more = extra / s2 * (2 + extra / s2)
+    excess = more * np.sum(many * S / (S + kappa) ** 2) / (1 - gam)
+    bias = np.sum(many * S / (S + kappa) * extra / (s2 * (S + s2)))
     gains = S / (S + kappa)
     return DeterministicEquivalent(
         noise=kappa,
@@ -103,14 +110,15 @@ def deterministic_equivalent(
     )
 
 
-def _equivalent_noise(S: np.ndarray, counts: np.ndarray, n: int, s2: float) -> float:
-    """The root of a convex function, by Newton's method from above."""
-    kappa = s2 + np.sum(counts * S) / n
+def _extra_noise(S: np.ndarray, counts: np.ndarray, n: int, s2: float) -> float:
+    """``kappa - s2``, the root of a convex function, by Newton's method from above."""
+    extra = np.sum(counts * S) / n
     for _ in range(STEPS):
+        kappa = s2 + extra
         gain = S / (S + kappa)
-        value = kappa - s2 - kappa * np.sum(counts * gain) / n
+        value = extra - kappa * np.sum(counts * gain) / n
         step = value / (1 - np.sum(counts * gain**2) / n)
-        if step <= 4 * np.finfo(float).eps * kappa:
+        if step <= 4 * np.finfo(float).eps * extra:
             break
-        kappa -= step
-    return float(kappa)
+        extra -= step
+    return float(extra)

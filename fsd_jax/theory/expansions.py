@@ -8,6 +8,7 @@ from jax.typing import ArrayLike
 from fsd_jax import _checks
 from fsd_jax.process import VP
 from fsd_jax.theory.bounds import Estimate
+from fsd_jax.theory.wishart import MOST_SAMPLES, Centred, centred_values
 
 PANELS, NODES = 48, 16
 GAP_STEPS = 10.0
@@ -45,7 +46,14 @@ def marchenko_pastur_mean(
         >>> round(theory.marchenko_pastur_mean(lambda s: s**2, dim=3, n=5), 9)  # d(1 + (d+1)/n)
         5.4
     """
-    dim, n = _checks.dimension("dim", dim), _checks.dimension("n", n)
+    _checks.callback("function", function)
+    return centred_marchenko_pastur(lambda s, _: function(s), dim=dim, n=n)
+
+
+def centred_marchenko_pastur(function: Centred, *, dim: int, n: int) -> float:
+    """`marchenko_pastur_mean` of a function of ``(s, s - 1)``, which keeps digits for every n."""
+    dim = _checks.dimension("dim", dim, high=MOST_SAMPLES)
+    n = _checks.dimension("n", n, high=MOST_SAMPLES)
     y = dim / n
     # w = 1 + y - 2 sqrt(y) cos a removes the square roots at both edges. A function with a scale r
     # near w = 0 has a pole at distance sqrt(r) from a = 0 if y is near 1, so panels halve there.
@@ -54,13 +62,17 @@ def marchenko_pastur_mean(
     half = np.diff(edges)[:, None] / 2
     angle = (edges[:-1, None] + half * (x + 1)).ravel()
     weight = (half * weight).ravel()
-    low = ((n - dim) / n / (1 + y**0.5)) ** 2
-    w = low + 4 * y**0.5 * np.sin(angle / 2) ** 2
-    bottom, top = function(np.array([low, (1 + y**0.5) ** 2]))
-    values = np.asarray(function(w), float)
+    root = y**0.5
+    low = ((n - dim) / n / (1 + root)) ** 2
+    w = low + 4 * root * np.sin(angle / 2) ** 2
+    ends = np.array([low, (1 + root) ** 2])
+    bottom, top = centred_values(function, ends, np.array([y - 2 * root, y + 2 * root]))
+    values = centred_values(function, w, y - 2 * root * np.cos(angle))
     law = 2 / np.pi * np.sum(weight * np.sin(angle) ** 2 / w * values)
     correction = (bottom + top) / 4 - np.sum(weight * values) / (2 * np.pi)
-    missing = float(function(np.zeros(1))[0]) * (dim - n) if n < dim else 0.0
+    missing = 0.0
+    if n < dim:
+        missing = float(centred_values(function, np.zeros(1), -np.ones(1))[0]) * (dim - n)
     return float(dim * law + correction) + missing
 
 

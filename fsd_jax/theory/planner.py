@@ -17,6 +17,7 @@ from fsd_jax.theory.curves import (
     source_subspace_error,
 )
 from fsd_jax.theory.table import samples_by_rule
+from fsd_jax.theory.wishart import LARGEST
 
 RULES = ("curve", "match_source", "four_over_d", "stated")
 METRICS = ("subspace", "score", "kl")
@@ -108,7 +109,14 @@ def plan(
     ]:
         _checks.choice(name, value, options)
     d = _checks.dimension("latent_dim", latent_dim)
+    _checks.instance("process", process, VP)
     known = latent_variance is not None and time is not None
+    limited = metric == "subspace" or estimator == "scratch"
+    if known and limited and d > LARGEST and rule in ("curve", "match_source"):
+        raise ValueError(
+            f"latent_dim must be at most {LARGEST} for rule={rule!r}, whose exact curve goes no "
+            f"further, got {d}; metric='score' or 'kl' with estimator='orthonormal' has no limit"
+        )
     if rule in ("curve", "match_source") and not known:
         raise ValueError(f"rule={rule!r} needs latent_variance= and time=; give both")
     if rule != "curve" and n_s is None:

@@ -21,17 +21,29 @@ PANELS, NODES = 48, 16
 REACH = 12.0
 """The spectrum's edges in u are ``sqrt(M) -+ sqrt(N)``; beyond them densities fall like
 ``exp(-u^2/2)``, so 12 more loses nothing in float64."""
-LARGEST = 320
-"""Largest ``min(dim, n)``: from about 350 on the first Laguerre function, from which the others
-follow, underflows within the spectrum."""
+HALVINGS = 40
+"""Panels next to a spectrum's end at zero, each a quarter of the next in u: the innermost is far
+below any scale on which a function can vary in float64."""
+SMALL, SERIES = 0.25, 26
+"""Below the first a logarithm's series with as many terms is exact to float64's last digit."""
+LARGEST = 1024
+"""Largest ``min(dim, n)``: beyond it the quadrature's matrices fill gigabytes."""
+KEPT = 256
+"""Largest one whose quadrature is kept for the next call."""
+MOST_SAMPLES = 10**300
+"""Numbers of samples must be floats."""
+
+Centred = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""A function of eigenvalues ``s`` and of ``s - 1``, each to its own last digit."""
 
 
 def wishart_mean(function: Callable[[np.ndarray], np.ndarray], *, dim: int, n: int) -> np.ndarray:
     """``E sum_i F(s_i)`` over all `dim` eigenvalues of ``(1/n) sum z z'``, ``z ~ N(0, I_dim)``.
 
     Exact for every `dim` and `n` (when ``n < dim`` the ``dim - n`` zero eigenvalues count), to
-    about ten digits for functions that vary on the scale of the spectrum or slower; near zero the
-    scale may be down to ``1e-9`` of it.
+    about ten digits for functions that vary on the scale of the spectrum or slower; near zero they
+    may vary on any scale. A function of ``s - 1`` loses digits for many samples, because ``s`` does
+    not hold them.
 
     Args:
         function: ``F``, from eigenvalues ``(nodes,)`` to values ``(..., nodes)``.
@@ -42,19 +54,36 @@ def wishart_mean(function: Callable[[np.ndarray], np.ndarray], *, dim: int, n: i
         The expectation, an array of the leading shape of ``F`` (a scalar array as a rule).
 
     Raises:
-        ValueError: dimensions below one, or both above `LARGEST`.
+        ValueError: dimensions below one, or both above `LARGEST`; no function of that kind.
 
     Example:
         >>> from fsd_jax import theory
         >>> round(float(theory.wishart_mean(lambda s: s**2, dim=3, n=5)), 9)  # d(1 + (d+1)/n)
         5.4
     """
+    _checks.callback("function", function)
+    return centred_mean(lambda s, _: function(s), dim=dim, n=n)
+
+
+def centred_mean(function: Centred, *, dim: int, n: int) -> np.ndarray:
+    """`wishart_mean` of a function of ``(s, s - 1)``, which keeps its digits for every n."""
     dim, n, rule = _prepare(dim, n)
-    values = np.asarray(function(rule.u**2 / n), float)
+    values = centred_values(function, rule.eigenvalues(n), rule.deviations(n))
     flat = np.array([0.5 * np.trace(rule.first(F)) for F in values.reshape(-1, rule.u.size)])
     if dim > n:
-        flat += (dim - n) * np.asarray(function(np.zeros(1)), float).reshape(-1)
+        flat += (dim - n) * centred_values(function, np.zeros(1), -np.ones(1)).reshape(-1)
     return flat.reshape(values.shape[:-1])
+
+
+def centred_values(function: Centred, s: np.ndarray, deviation: np.ndarray) -> np.ndarray:
+    """What the function returns, of shape ``(..., nodes)``."""
+    values = np.asarray(function(s, deviation), float)
+    if values.shape[-1:] != s.shape:
+        raise ValueError(
+            f"function must return values of shape (..., {s.size}) for {s.size} eigenvalues, "
+            f"got shape {values.shape}"
+        )
+    return values
 
 
 def wishart_covariance(
@@ -80,15 +109,21 @@ def wishart_covariance(
         The variance, a scalar array, or covariances ``(K, K)``.
 
     Raises:
-        ValueError: dimensions below one, or both above `LARGEST`.
+        ValueError: dimensions below one, or both above `LARGEST`; no function of that kind.
 
     Example:
         >>> from fsd_jax import theory
         >>> round(float(theory.wishart_covariance(lambda s: s, dim=3, n=5)), 9)  # 2d/n
         1.2
     """
+    _checks.callback("function", function)
+    return centred_covariance(lambda s, _: function(s), dim=dim, n=n)
+
+
+def centred_covariance(function: Centred, *, dim: int, n: int) -> np.ndarray:
+    """`wishart_covariance` of functions of ``(s, s - 1)``."""
     dim, n, rule = _prepare(dim, n)
-    values = np.asarray(function(rule.u**2 / n), float)
+    values = centred_values(function, rule.eigenvalues(n), rule.deviations(n))
     rows = values.reshape(-1, rule.u.size)
     first = [rule.first(F) for F in rows]
     covariance = np.empty((len(rows), len(rows)))
@@ -104,9 +139,20 @@ class _Rule:
     """Quadrature for one pair of sizes, and the matrix ``A`` of the Pfaffian."""
 
     def __init__(self, small: int, large: int) -> None:
-        self.u, self.half, self.weight, self.basis = _basis(small, large)
+        self.large = large
+        self.u, self.delta, self.half, self.weight, self.basis = _basis(small, large)
         self.tails, totals = self._tails(self.basis)
         self.A = _even((self.basis * self.weight) @ self.tails.T, totals)
+
+    def eigenvalues(self, n: int) -> np.ndarray:
+        """``s`` at the nodes."""
+        return (self.u / float(n) ** 0.5) ** 2
+
+    def deviations(self, n: int) -> np.ndarray:
+        """``s - 1`` at the nodes, without ``1`` being subtracted where it would cancel."""
+        centre = float(self.large) ** 0.5
+        shift = (2 * centre + self.delta) * self.delta
+        return (float(self.large - n) + shift) / float(n)
 
     def first(self, F: np.ndarray) -> np.ndarray:
         """``A^-1 B`` for a function's values at the nodes."""
@@ -132,7 +178,8 @@ class _Rule:
 
 
 def _prepare(dim: int, n: int) -> tuple[int, int, _Rule]:
-    dim, n = _checks.dimension("dim", dim), _checks.dimension("n", n)
+    dim = _checks.dimension("dim", dim, high=MOST_SAMPLES)
+    n = _checks.dimension("n", n, high=MOST_SAMPLES)
     if min(dim, n) > LARGEST:
         raise ValueError(
             f"min(dim, n) must be at most {LARGEST}, got dim={dim}, n={n}; "
@@ -141,8 +188,13 @@ def _prepare(dim: int, n: int) -> tuple[int, int, _Rule]:
     return dim, n, _rule(min(dim, n), max(dim, n))
 
 
-@lru_cache(maxsize=16)
 def _rule(small: int, large: int) -> _Rule:
+    # Beyond a few hundred a rule fills a hundred megabytes and more.
+    return _kept_rule(small, large) if small <= KEPT else _Rule(small, large)
+
+
+@lru_cache(maxsize=16)
+def _kept_rule(small: int, large: int) -> _Rule:
     return _Rule(small, large)
 
 
@@ -155,27 +207,30 @@ def _even(matrix: np.ndarray, border: np.ndarray) -> np.ndarray:
     return np.block([[matrix, column], [-column.T, np.zeros((1, 1))]])
 
 
-def _basis(small: int, large: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Nodes in u, half the panels' widths, weights, and Laguerre functions at the nodes.
+def _basis(
+    small: int, large: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Nodes u, ``u - sqrt(M)``, half the panels' widths, weights, and Laguerre functions.
 
-    Everything is written in ``delta = u - sqrt(M)``, so that nothing cancels for large n.
+    Away from zero nodes are placed by their distance ``delta`` from ``sqrt(M)``, so that nothing
+    cancels for large n; where the spectrum touches zero they are placed by u itself.
     """
-    centre = large**0.5
+    centre = float(large) ** 0.5
     width = small**0.5 + REACH
-    start = -min(width, centre)
+    touches = width >= centre
     fraction = np.linspace(0, 1, max(PANELS, small) + 1)
-    if start == -centre:
-        # Where the spectrum touches zero, functions of w may vary on a tiny scale near it: panels
-        # shrink towards it, and the first one is halved again and again.
-        fraction = np.concatenate(
-            [[0], fraction[1] ** 2 * 0.5 ** np.arange(16, 0, -1), fraction[1:] ** 2]
-        )
-    edges = start + (width - start) * fraction
+    if touches:
+        # Functions of w may vary on a tiny scale near zero: panels shrink towards it.
+        inner = fraction[1] ** 2 * 0.25 ** np.arange(HALVINGS, 0, -1)
+        edges = (centre + width) * np.concatenate([[0], inner, fraction[1:] ** 2])
+    else:
+        edges = -width + 2 * width * fraction
     x, w = np.polynomial.legendre.leggauss(NODES)
     half = np.diff(edges) / 2
-    delta = (edges[:-1, None] + half[:, None] * (x + 1)).ravel()
+    nodes = (edges[:-1, None] + half[:, None] * (x + 1)).ravel()
     weight = (half[:, None] * w).ravel()
-    return centre + delta, half, weight, _laguerre(delta, small, large)
+    u, delta = (nodes, nodes - centre) if touches else (centre + nodes, nodes)
+    return u, delta, half, weight, _laguerre(u, delta, small, large)
 
 
 @lru_cache(maxsize=1)
@@ -193,16 +248,47 @@ def _running_integral() -> np.ndarray:
     return _linalg.host_solve(values.T, integrals.T).T
 
 
-def _laguerre(delta: np.ndarray, small: int, large: int) -> np.ndarray:
-    """Laguerre functions of parameter ``M - N`` at ``(sqrt(M) + delta)^2``, up to one factor."""
-    centre = large**0.5
-    with np.errstate(divide="ignore"):
-        log_first = (large - small) * np.log1p(delta / centre) - centre * delta - delta**2 / 2
-    functions = [np.exp(log_first - np.max(log_first))]
+def _laguerre(u: np.ndarray, delta: np.ndarray, small: int, large: int) -> np.ndarray:
+    """Laguerre functions of parameter ``M - N`` at ``u = sqrt(M) + delta``, up to one factor.
+
+    Each is held as a number and a power of two, one for each node: the first one, from which the
+    others follow, may be too small for float64 where the last ones are of order one.
+    """
+    centre = float(large) ** 0.5
+    x = delta / centre
+    # (M - N) log(u/centre) - centre delta - delta^2/2, with what cancels for large M taken out.
+    log_first = (
+        float(large - small) * log_tail(x, 2, u / centre) - small * (x - x**2 / 2) - delta**2
+    )
+    log_first -= np.max(log_first)
+    power = np.floor(log_first / np.log(2))
+    before, now = np.zeros_like(u), np.exp(log_first - power * np.log(2))
+    functions = [np.ldexp(now, _exponent(power))]
     order = large - small
     for j in range(small - 1):
-        step = (2 * j + 1 - small - 2 * centre * delta - delta**2) * functions[-1]
+        step = (2 * j + 1 - small - 2 * centre * delta - delta**2) * now
         if j:
-            step = step - (j * (j + order)) ** 0.5 * functions[-2]
-        functions.append(step / ((j + 1) * (j + 1 + order)) ** 0.5)
+            step = step - (j * (j + order)) ** 0.5 * before
+        before, now = now, step / ((j + 1) * (j + 1 + order)) ** 0.5
+        large_now = np.abs(now) > 2.0**200
+        scale = np.where(large_now, 2.0**-200, 1.0)
+        before, now, power = before * scale, now * scale, power + np.where(large_now, 200, 0)
+        functions.append(np.ldexp(now, _exponent(power)))
     return np.stack(functions)
+
+
+def log_tail(y: np.ndarray, order: int, whole: np.ndarray) -> np.ndarray:
+    """``log(whole)``, ``whole = 1 + y``, less its Taylor polynomial of degree `order` in y."""
+    small = np.abs(y) < SMALL
+    z = np.where(small, y, 0.0)
+    series = np.zeros_like(z)
+    for k in range(order + SERIES, order, -1):
+        series = series * z + (-1.0) ** (k + 1) / k
+    direct = np.log(np.where(small, 1.0, whole))
+    for k in range(1, order + 1):
+        direct = direct - (-1.0) ** (k + 1) / k * y**k
+    return np.where(small, series * z ** (order + 1), direct)
+
+
+def _exponent(power: np.ndarray) -> np.ndarray:
+    return np.clip(power, -(2**15), 2**15).astype(np.int32)

@@ -9,7 +9,7 @@ import pytest
 
 import fsd_jax as fsd
 from fsd_jax import simulate, theory
-from fsd_jax.simulate.replicate import METHODS, METRICS
+from fsd_jax.simulate.inputs import METHODS, METRICS
 
 AMBIENT, ROWS, VARIANCE = 10, 40, 1.7
 TIMES = (0.05, 0.5, 3.0)
