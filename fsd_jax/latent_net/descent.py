@@ -1,13 +1,16 @@
 """Training by the denoising loss: noised batches, a validation split, the best parameters kept."""
 
+import itertools
 import math
+import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Key
@@ -59,26 +62,30 @@ class Recipe:
     average: float = 0.0
     weight_bound: float | None = None
 
-    def check(self) -> None:
-        """Refuse values out of range.
+    def check(self) -> "Recipe":
+        """The same recipe in Python's own numbers.
 
         Raises:
-            ValueError: naming the field.
+            ValueError: naming the field that is out of range or of the wrong kind.
         """
+        found: dict[str, Any] = {}
         for name in ("steps", "batch_size", "checks"):
-            _checks.dimension(name, getattr(self, name))
+            found[name] = _checks.dimension(name, getattr(self, name))
         _checks.choice("weighting", self.weighting, WEIGHTINGS)
-        if self.checks > self.steps:
-            raise ValueError(f"checks must be at most steps = {self.steps}, got {self.checks}")
-        if not 0 < self.delta < self.T < math.inf:
-            raise ValueError(f"delta and T must satisfy 0 < delta < T, got {self.delta}, {self.T}")
-        for name in ("learning_rate", "weight_bound"):
+        for name in ("delta", "T", "learning_rate", "weight_bound", "held_out", "average"):
             value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise ValueError(f"{name} must be positive and finite, got {value!r}")
-        for name in ("held_out", "average"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)!r}")
+            if name == "weight_bound" and value is None:
+                continue
+            zero = name in ("held_out", "average")
+            number = _checks.positive(name, value, np.float64, ndim=(0,), zero=zero)[0]
+            found[name] = float(number)
+            if zero and not number < 1:
+                raise ValueError(f"{name} must be in [0, 1), got {value!r}")
+        if found["checks"] > found["steps"]:
+            raise ValueError(f"checks must be at most steps = {self.steps}, got {self.checks}")
+        if not found["delta"] < found["T"]:
+            raise ValueError(f"delta and T must satisfy 0 < delta < T, got {self.delta}, {self.T}")
+        return replace(self, **found)
 
 
 class Rows(NamedTuple):
@@ -116,7 +123,11 @@ def denoising_losses(
     Then ``|V f - m x|^2 = |f - m z|^2 + m^2 (|x|^2 - |z|^2)``, ``z = V'x``, so that only the noise
     ``xi = V' eps`` within the subspace enters: ``d`` random numbers instead of ``D``, and what is
     outside of the subspace without any.
+
+    Raises:
+        ValueError: shapes that do not match, which broadcasting would hide.
     """
+    _same_shapes(decoder, net, x, t, xi)
     signal = net.process.signal(t)[:, None]
     noise = net.process.noise_variance(t)[:, None]
     z = _linalg.matmul(x, decoder)
@@ -124,6 +135,20 @@ def denoising_losses(
     inside = jnp.sum((f - signal * z) ** 2, axis=1)
     outside = jnp.sum(x**2, axis=1) - jnp.sum(z**2, axis=1)
     return (inside + signal[:, 0] ** 2 * outside) / noise[:, 0]
+
+
+def _same_shapes(decoder: Array, net: ReLUNet, x: Array, t: Array, xi: Array) -> None:
+    _checks.instance("net", net, ReLUNet)
+    n, ambient = x.shape
+    d = net.layers[-1][0].shape[-1]
+    wanted = {"decoder": (ambient, d), "t": (n,), "xi": (n, d)}
+    given = {"decoder": decoder, "t": t, "xi": xi}
+    for name, shape in wanted.items():
+        if jnp.shape(given[name]) != shape:
+            raise ValueError(
+                f"{name} must have shape {shape} for x of shape {(n, ambient)} and a network in "
+                f"{d} dimensions, got {jnp.shape(given[name])}"
+            )
 
 
 def descend(
@@ -268,3 +293,18 @@ def _times(key: Key[Array, ""], size: int, recipe: Recipe, dtype: Any) -> Float[
     if recipe.weighting == "paper":
         return recipe.delta + (recipe.T - recipe.delta) * share
     return recipe.delta * jnp.exp(math.log(recipe.T / recipe.delta) * share)
+
+
+def check_memory(d: int, widths: tuple[int, ...], recipe: Recipe, *, members: int) -> None:
+    """Refuse what cannot fit, before anything is allocated."""
+    sizes = [d + 3, *widths, d]
+    weights = sum((a + 1) * b for a, b in itertools.pairwise(sizes))
+    # Parameters, best, mean, gradient and Adam's two moments; activations and their gradients.
+    numbers = 6 * weights + 2 * max(recipe.batch_size, VALIDATION) * sum(sizes)
+    needed = members * numbers * jnp.zeros((), float).dtype.itemsize
+    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > available:
+        raise ValueError(
+            f"widths = {widths} with latent_dim = {d} need about {needed / 2**30:.1f} GiB and this "
+            f"machine has {available / 2**30:.1f}; choose smaller widths or a smaller batch_size"
+        )

@@ -42,11 +42,13 @@ def net_score_error(
 ) -> NetError:
     """The error that Theorem 4.3 bounds, at points of the diffused target.
 
-    Both scores carry ``-x/sigma_t^2``, so with ``f* = z + sigma_t^2 grad log q_t^LD(z)`` the error
-    is ``|V f(V'x) - A f*(A'x)|^2/sigma_t^4``, of which ``A'V f - f*`` is within the subspace. Every
-    model measured with one key sees the same points, so that differences are paired.
+    The truth is ``(A f*(A'y) - y)/v``, ``y = x - m_t mean``, ``v = m_t^2 tau^2 + sigma_t^2``, with
+    ``f*(z) = z + v grad log q_t^LD(z)``. Without residual noise and mean both scores carry
+    ``-x/sigma_t^2``, and the error is ``|V f(V'x) - A f*(A'x)|^2/sigma_t^4``, of which
+    ``A'V f - f*`` is within the subspace. Every model measured with one key sees the same points,
+    so that differences are paired.
 
-    Implements: Theorem 4.3 (left-hand side), for targets without residual noise or mean.
+    Implements: Theorem 4.3 (left-hand side), with R12's residual.
 
     Args:
         key: random key.
@@ -60,7 +62,7 @@ def net_score_error(
         The error, its standard error over samples, and its two parts.
 
     Raises:
-        ValueError: values out of range, or a decoder of another ``D``.
+        ValueError: values out of range, arguments of the wrong kind, or a decoder of another ``D``.
 
     Example:
         >>> import jax, fsd_jax as fsd
@@ -74,6 +76,9 @@ def net_score_error(
         >>> bool(found.value < 1e-9)
         True
     """
+    key = _checks.key("key", key)
+    _checks.instance("score", score, NetScore, "fsd_jax.score_error takes linear scores")
+    _checks.instance("problem", problem, LinearProblem)
     dtype = score.decoder.dtype
     t, w, _ = _checks.times_and_weights(None, times, weights, dtype)
     if score.decoder.shape[0] != problem.A_ta.shape[0]:
@@ -94,13 +99,14 @@ def _error(
     *,
     n: int,
 ) -> NetError:
-    A, process = problem.A_ta, score.net.process
+    A, process, tau2 = problem.A_ta, score.net.process, problem.residual_variance
     latent, noise = jax.random.split(key)
     z = problem.latent.sample(latent, n)
     overlap = _linalg.matmul(A.T, score.decoder)
-    # |V f|^2 - |A'V f|^2 = |(V - AA'V) f|^2, which does not cancel where V spans the subspace.
+    # Where V spans the subspace this is zero, and nothing cancels.
     outside = score.decoder - _linalg.matmul(A, overlap)
-    outside = _linalg.matmul(outside.T, outside)
+    mean_within = _linalg.matmul(problem.mean_ta, A)
+    mean_outside = problem.mean_ta - _linalg.matmul(A, mean_within)
 
     def at(
         carry: tuple[Array, Array], item: tuple[Array, Array, Array]
@@ -108,16 +114,20 @@ def _error(
         number, t, w = item
         xi = jax.random.normal(jax.random.fold_in(noise, number), (n, A.shape[0]), A.dtype)
         signal, s2 = process.signal(t), process.noise_variance(t)
-        inside = signal * z + jnp.sqrt(s2) * _linalg.matmul(xi, A)
-        seen = signal * _linalg.matmul(z, overlap) + jnp.sqrt(s2) * _linalg.matmul(
-            xi, score.decoder
-        )
-        exact = inside + s2 * problem.latent.score(inside, t, process)
-        f = score.net(seen, t)
-        projected = _linalg.matmul(f, overlap.T)
-        on = jnp.sum((projected - exact) ** 2, axis=1)
-        off = jnp.sum(f * _linalg.matmul(f, outside), axis=1)
-        return (carry[0] + w * on / s2**2, carry[1] + w * off / s2**2), None
+        v = signal**2 * tau2 + s2
+        # 1/s2 - 1/v: the truth's residual noise, which the network knows nothing of.
+        excess = signal**2 * tau2 / (s2 * v)
+        within = _linalg.matmul(xi, A)
+        inside = signal * z + jnp.sqrt(v) * within
+        x = signal * problem.mean_ta + jnp.sqrt(v) * xi
+        seen = signal * _linalg.matmul(z, overlap) + _linalg.matmul(x, score.decoder)
+        exact = inside / v + problem.latent.score_at(inside, signal, v)
+        f = score.net(seen, t) / s2
+        on = _linalg.matmul(f, overlap.T) - exact - excess * inside - signal / s2 * mean_within
+        off = _linalg.matmul(f, outside.T) - signal / s2 * mean_outside
+        off = off - excess * jnp.sqrt(v) * (xi - _linalg.matmul(within, A.T))
+        on, off = jnp.sum(on**2, axis=1), jnp.sum(off**2, axis=1)
+        return (carry[0] + w * on, carry[1] + w * off), None
 
     numbers = jnp.arange(times.shape[0])
     (on, off), _ = jax.lax.scan(

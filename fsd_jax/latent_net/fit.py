@@ -1,7 +1,5 @@
 """Pre-training a network score on the source, and four ways to tune it on the target."""
 
-import itertools
-import os
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,15 +12,21 @@ from fsd_jax import _checks, _linalg
 from fsd_jax._checks import Status
 from fsd_jax.fewshot.fit import complete
 from fsd_jax.latent_net.descent import (
-    VALIDATION,
     Assemble,
     Descent,
     Parameters,
     Recipe,
     Rows,
+    check_memory,
     descend,
 )
-from fsd_jax.latent_net.relu import NetScore, ReLUNet
+from fsd_jax.latent_net.relu import (
+    FORMS,
+    NetScore,
+    ReLUNet,
+    check_output_bound,
+    check_widths,
+)
 from fsd_jax.latent_net.rotation import STARTS, search_rotation
 from fsd_jax.minimizer.closed_form import orthonormal_minimizer
 from fsd_jax.moments import SecondMoment
@@ -111,16 +115,19 @@ def pretrain(
         >>> latent_net.pretrain(jax.random.key(2), x, latent_dim=1, recipe=recipe).training.shape
         (4,)
     """
+    key, recipe = _checks.key("key", key), _recipe(recipe)
+    _checks.choice("form", form, FORMS)
+    _checks.instance("process", process, VP)
     rows = _rows("x_source", x_source, count)
     d = _checks.dimension(
         "latent_dim", latent_dim, high=min(rows.samples.shape), top=" = min(n_s, D)"
     )
-    recipe.check()
-    widths = tuple(_checks.dimension("widths", width) for width in widths)
-    _fits(d, widths, recipe, members=1)
+    widths = check_widths(widths)
+    check_memory(d, widths, recipe, members=1)
     return _pretrain(
-        key, rows, process, d=d, widths=widths, form=form, output_bound=output_bound, recipe=recipe
-    )
+        key, rows, process, d=d, widths=widths, form=form,
+        output_bound=check_output_bound(output_bound), recipe=recipe,
+    )  # fmt: skip
 
 
 @partial(jax.jit, static_argnames=("process", "d", "widths", "form", "output_bound", "recipe"))
@@ -201,6 +208,8 @@ def finetune(
         >>> f"{fsd.subspace_error(adapted.score.decoder, problem.A_ta):.5f}"
         '0.00000'
     """
+    key, recipe = _checks.key("key", key), _recipe(recipe)
+    _checks.instance("model", model, NetModel, "latent_net.pretrain makes one")
     _checks.choice("mode", mode, MODES)
     rows = _rows("x_target", x_target, count)
     ambient, d = model.score.decoder.shape
@@ -209,8 +218,9 @@ def finetune(
             f"x_target must have D = {ambient} columns like the source, "
             f"got shape {tuple(rows.samples.shape)}"
         )
-    recipe.check()
-    _fits(d, tuple(w.shape[1] for w, _ in model.score.net.layers[:-1]), recipe, members=STARTS)
+    check_memory(
+        d, tuple(w.shape[1] for w, _ in model.score.net.layers[:-1]), recipe, members=STARTS
+    )
     return _finetune(key, model, rows, mode=mode, recipe=recipe)
 
 
@@ -282,15 +292,25 @@ def _tune_scratch(
     return fresh.with_layers(found.parameters["layers"]), found
 
 
+def _recipe(recipe: Recipe) -> Recipe:
+    _checks.instance("recipe", recipe, Recipe, "latent_net.Recipe() is the default")
+    return recipe.check()
+
+
 def _rows(name: str, x: ArrayLike, count: ArrayLike | None) -> Rows:
     samples, _ = _checks.samples(name, x)
     n = samples.shape[0]
     if count is None:
         number = jnp.int32(n)
     else:
-        number = jnp.asarray(count, jnp.int32)
-        if not _checks.is_traced(number) and not 1 <= int(number) <= n:
-            raise ValueError(f"count must be from 1 to the {n} rows of {name}, got {count!r}")
+        given = _checks.array("count", count)
+        if given.ndim or not jnp.issubdtype(given.dtype, jnp.integer):
+            raise ValueError(
+                f"count must be one integer, got dtype {given.dtype} and shape {tuple(given.shape)}"
+            )
+        if not _checks.is_traced(given) and not 1 <= int(given) <= n:
+            raise ValueError(f"count must be from 1 to the {n} rows of {name}, got {int(given)}")
+        number = jnp.asarray(given).astype(jnp.int32)
     real = jnp.arange(n)[:, None] < number
     samples = jnp.where(real, samples, 0)
     _checks.settle(
@@ -322,18 +342,3 @@ def _model(
         diverged_at=found.diverged_at,
         status=status | _checks.flag(found.diverged_at >= 0, Status.NOT_CONVERGED),
     )
-
-
-def _fits(d: int, widths: tuple[int, ...], recipe: Recipe, *, members: int) -> None:
-    """Refuse what cannot fit, before anything is allocated."""
-    sizes = [d + 3, *widths, d]
-    weights = sum((a + 1) * b for a, b in itertools.pairwise(sizes))
-    # Parameters, best, mean, gradient and Adam's two moments; activations and their gradients.
-    numbers = 6 * weights + 2 * max(recipe.batch_size, VALIDATION) * sum(sizes)
-    needed = members * numbers * jnp.zeros((), float).dtype.itemsize
-    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > available:
-        raise ValueError(
-            f"widths = {widths} with latent_dim = {d} need about {needed / 2**30:.1f} GiB and this "
-            f"machine has {available / 2**30:.1f}; choose smaller widths or a smaller batch_size"
-        )

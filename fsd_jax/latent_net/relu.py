@@ -4,14 +4,17 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, Key
 
 from fsd_jax import _checks, _linalg
 from fsd_jax.process import VP
+from fsd_jax.simulate.inputs import draw_dtype, in_range
 
 FORMS = ("preconditioned", "paper")
 
@@ -82,7 +85,7 @@ class ReLUNet:
             process: forward process.
 
         Raises:
-            ValueError: values out of range, or an unknown form.
+            ValueError: values out of range or of the wrong kind, or an unknown form.
 
         Example:
             >>> import jax
@@ -91,14 +94,16 @@ class ReLUNet:
             >>> net(jax.numpy.ones((5, 2)), 0.3).shape
             (5, 2)
         """
-        _checks.choice("form", form, FORMS)
+        key = _checks.key("key", key)
         d = _checks.dimension("latent_dim", latent_dim)
-        for width in widths:
-            _checks.dimension("widths", width)
-        if output_bound is not None and not (output_bound > 0 and math.isfinite(output_bound)):
-            raise ValueError(f"output_bound must be positive or None, got {output_bound!r}")
-        dtype = jnp.zeros((), dtype).dtype
-        v, _ = _checks.positive("variance", variance, dtype, ndim=(0,))
+        widths = check_widths(widths)
+        output_bound = check_output_bound(output_bound)
+        _checks.choice("form", form, FORMS)
+        _checks.instance("process", process, VP)
+        dtype = draw_dtype(dtype)
+        v = in_range("variance", variance, dtype)
+        if v.ndim:
+            raise ValueError(f"variance must be a single number, got shape {tuple(v.shape)}")
         sizes = [d + (3 if form == "preconditioned" else 1), *widths, d]
         layers = []
         for i, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
@@ -109,7 +114,7 @@ class ReLUNet:
             layers.append((scale * weight, jnp.zeros(fan_out, dtype)))
         return cls(
             layers=tuple(layers),
-            variance=jnp.asarray(v),
+            variance=v,
             form=form,
             output_bound=output_bound,
             process=process,
@@ -125,8 +130,13 @@ class ReLUNet:
         return replace(self, layers=layers)
 
     def __call__(self, z: Float[Array, "*batch d"], t: ArrayLike) -> Float[Array, "*batch d"]:
-        """``f_theta`` at points `z` for one time, or for times of the batch's shape."""
-        t = jnp.broadcast_to(jnp.asarray(t, z.dtype), z.shape[:-1])[..., None]
+        """``f_theta`` at points `z` for one time ``t > 0``, or for times of the batch's shape.
+
+        Raises:
+            ValueError: points of another dimension, or times that are not positive or do not fit.
+        """
+        z = _points("z", z, self.layers[-1][0].shape[-1])
+        t = _times(t, z)[..., None]
         f = self._plain(z, t) if self.form == "paper" else self._preconditioned(z, t)
         if self.output_bound is None:
             return f
@@ -175,8 +185,46 @@ class NetScore:
         return f"NetScore(D={ambient}, d={d}, {self.net!r})"
 
     def __call__(self, x: Float[Array, "*batch D"], t: ArrayLike) -> Float[Array, "*batch D"]:
-        """The score at `x` for one time ``t > 0``, or for times of the batch's shape."""
-        noise = self.net.process.noise_variance(jnp.asarray(t, x.dtype))
-        noise = noise[..., None] if noise.ndim else noise
+        """The score at `x` for one time ``t > 0``, or for times of the batch's shape.
+
+        Raises:
+            ValueError: points of another dimension, or times that are not positive or do not fit.
+        """
+        x = _points("x", x, self.decoder.shape[-2])
+        t = _times(t, x)
+        noise = self.net.process.noise_variance(t)[..., None]
         clean = _linalg.matmul(self.net(_linalg.matmul(x, self.decoder), t), self.decoder.T)
         return (clean - x) / noise
+
+
+def check_widths(widths: Any) -> tuple[int, ...]:
+    """Widths of hidden layers, checked."""
+    if isinstance(widths, str) or not isinstance(widths, Sequence | np.ndarray):
+        raise ValueError(f"widths must be a tuple of integers, got {widths!r}")
+    return tuple(_checks.dimension("widths", width) for width in widths)
+
+
+def check_output_bound(output_bound: float | None) -> float | None:
+    """The bound ``K_1`` as a Python number, which is hashable."""
+    if output_bound is None:
+        return None
+    return float(_checks.positive("output_bound", output_bound, np.float64, ndim=(0,))[0])
+
+
+def _points(name: str, x: ArrayLike, dim: int) -> Float[Array, "*batch dim"]:
+    points, _ = _checks.floating(name, x)
+    if not points.ndim or points.shape[-1] != dim:
+        raise ValueError(f"{name} must have {dim} columns, got shape {tuple(points.shape)}")
+    return points
+
+
+def _times(t: ArrayLike, x: Float[Array, "*batch dim"]) -> Float[Array, "*batch"]:
+    times = in_range("t", t, x.dtype)
+    batch = x.shape[:-1]
+    if times.ndim > len(batch) or any(
+        a not in (1, b) for a, b in zip(times.shape[::-1], batch[::-1], strict=False)
+    ):
+        raise ValueError(
+            f"t must be one time or of the batch's shape {batch}, got shape {tuple(times.shape)}"
+        )
+    return jnp.broadcast_to(times, batch)

@@ -16,8 +16,10 @@ from fsd_jax.latent import GaussianMixture
 from fsd_jax.latent_net.descent import Recipe
 from fsd_jax.latent_net.errors import NetError, net_score_error
 from fsd_jax.latent_net.fit import finetune, pretrain
+from fsd_jax.latent_net.relu import check_widths
 from fsd_jax.linear_model import LinearProblem
 from fsd_jax.process import VP
+from fsd_jax.simulate.inputs import draw_dtype
 from fsd_jax.sweep import Group, Plan
 from fsd_jax.sweep.grid import check_axis
 
@@ -46,8 +48,13 @@ def random_mixture(
 
     Returns:
         The law.
+
+    Raises:
+        ValueError: values out of range or of the wrong kind.
     """
-    dtype = jnp.zeros((), dtype).dtype
+    key, dtype = _checks.key("key", key), draw_dtype(dtype)
+    latent_dim = _checks.dimension("latent_dim", latent_dim)
+    components = _checks.dimension("components", components)
     weights = jnp.linspace(1.0, 2.0, components, dtype=dtype)
     eye = jnp.eye(latent_dim, dtype=dtype)
     return GaussianMixture(
@@ -174,10 +181,14 @@ def plan_section4(
         (36, 1)
     """
     axes: dict[str, Any] = dict(n_s=n_s, n_ta=n_ta, d=d, method=method, metric=metric)
-    _check_axes(axes)
+    axes = _checked(axes)
+    n_s, n_ta, d, method, metric = axes.values()
     ambient = None if D is None else _checks.dimension("D", D, low=max(d))
-    for recipe in (pretraining, finetuning):
-        recipe.check()
+    for name, recipe in (("pretraining", pretraining), ("finetuning", finetuning)):
+        _checks.instance(name, recipe, Recipe)
+    pretraining, finetuning = pretraining.check(), finetuning.check()
+    widths = check_widths(widths)
+    seed = _checks.dimension("seed", seed, low=0)
     cells: list[dict[str, Any]] = []
     groups: list[Group] = []
     for dim in d:
@@ -188,7 +199,7 @@ def plan_section4(
             most_target=max(n_ta),
             methods=tuple(method),
             metrics=tuple(metric),
-            widths=tuple(widths),
+            widths=widths,
             pretraining=pretraining,
             finetuning=finetuning,
             block=_checks.dimension("block", block),
@@ -207,7 +218,7 @@ def plan_section4(
                 arguments=(np.asarray(size, np.int32), np.asarray(n_ta, np.int32)),
             ))  # fmt: skip
     recorded = {name: list(values) for name, values in axes.items()} | {
-        "D": D, "widths": list(widths), "pretraining": asdict(pretraining),
+        "D": ambient, "widths": list(widths), "pretraining": asdict(pretraining),
         "finetuning": asdict(finetuning),
     }  # fmt: skip
     return Plan(
@@ -220,16 +231,19 @@ def plan_section4(
     )
 
 
-def _check_axes(axes: dict[str, Any]) -> None:
+def _checked(axes: dict[str, Any]) -> dict[str, list[Any]]:
+    """The axes in Python's own integers and words."""
+    found = {}
     for name, values in axes.items():
         check_axis(name, values)
+        found[name] = list(values)
     for name in ("n_s", "n_ta", "d"):
-        for value in axes[name]:
-            _checks.dimension(name, value)
-    for value in axes["method"]:
+        found[name] = [_checks.dimension(name, value) for value in found[name]]
+    for value in found["method"]:
         _checks.choice("method", value, tuple(METHODS))
-    for value in axes["metric"]:
+    for value in found["metric"]:
         _checks.choice("metric", value, METRICS)
-    fewest, most = min(axes["n_s"]), max(axes["d"])
+    fewest, most = min(found["n_s"]), max(found["d"])
     if fewest < most:
         raise ValueError(f"n_s must be at least d = {most}, got {fewest}")
+    return found

@@ -9,6 +9,9 @@ from jax.typing import ArrayLike
 from fsd_jax import _checks
 from fsd_jax.process import VP
 
+MOST = 10**60
+"""Largest number of samples or dimensions in a bound."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
@@ -59,7 +62,7 @@ def log_exponent(n: int, latent_dim: int) -> float:
     Raises:
         ValueError: values out of range.
     """
-    d = _checks.dimension("latent_dim", latent_dim)
+    d = samples("latent_dim", latent_dim)
     log = math.log(_checks.dimension("n", n, low=3))
     return d * math.log(log) / log
 
@@ -117,6 +120,7 @@ def theorem_4_3(
         (False, '2e+10')
     """
     d, D, n = _sizes(latent_dim, ambient_dim, n_ta)
+    n_s = _checks.dimension("n_s", n_s, low=3)
     alpha = log_exponent(n_s, d)
     rate, energy, least = (
         number(name, value)
@@ -126,10 +130,9 @@ def theorem_4_3(
             ("least_eigenvalue", least_eigenvalue),
         ]
     )
-    if not 0 < delta < T < math.inf:
-        raise ValueError(f"delta and T must satisfy 0 < delta < T, got delta={delta!r}, T={T!r}")
+    delta, length = interval(delta, T)
     log = confidence(failure)
-    target = (1 + rate) ** 2 * D * d**3 / (delta * (T - delta) * n**0.5) * log
+    target = (1 + rate) ** 2 * D * d**3 / (delta * length * n**0.5) * log
     source = (d + energy) * d**2 * rate**2 / (delta**2 * least) * log
     source *= math.exp(-(2 - 2 * alpha) / (d + 5) * math.log(n_s))
     valid, reason = _sizes_match(d, n, n_s, alpha)
@@ -208,7 +211,8 @@ def theorem_5_2(
         0.032
     """
     d, D, n = _sizes(latent_dim, ambient_dim, n_ta)
-    source_size = _checks.dimension("n_s", n_s)
+    source_size = samples("n_s", n_s)
+    _checks.instance("process", process, VP)
     variance, t = number("latent_variance", latent_variance), number("time", time)
     rate = max(1.0, 1 / variance) if beta is None else number("beta", beta)
     signal, noise = process.host_variances(np.asarray(t))
@@ -251,8 +255,8 @@ def least_constant(bound: ArrayLike, exact: ArrayLike) -> LeastConstant:
         >>> theory.least_constant([1.0, 2.0, 4.0], [0.5, 3.0, 4.0])
         LeastConstant(value=1.5, index=(1,))
     """
-    below = np.asarray(_checks.positive("bound", bound, np.float64, ndim=range(9))[0])
-    value = np.asarray(_checks.positive("exact", exact, np.float64, ndim=range(9), zero=True)[0])
+    below = np.asarray(_checks.positive("bound", bound, np.float64, ndim=None)[0])
+    value = np.asarray(_checks.positive("exact", exact, np.float64, ndim=None, zero=True)[0])
     if below.shape != value.shape:
         raise ValueError(
             f"bound and exact must have the same shape, got {below.shape} and {value.shape}"
@@ -263,12 +267,13 @@ def least_constant(bound: ArrayLike, exact: ArrayLike) -> LeastConstant:
 
 
 def _sizes(latent_dim: int, ambient_dim: int, n_ta: int) -> tuple[int, int, int]:
-    d = _checks.dimension("latent_dim", latent_dim)
-    return (
-        d,
-        _checks.dimension("ambient_dim", ambient_dim, low=d),
-        _checks.dimension("n_ta", n_ta),
-    )
+    d = samples("latent_dim", latent_dim)
+    return d, samples("ambient_dim", ambient_dim, low=d), samples("n_ta", n_ta)
+
+
+def samples(name: str, value: int, *, low: int = 1) -> int:
+    """A number of samples or dimensions, checked; few enough that products of them are floats."""
+    return _checks.dimension(name, value, low=low, high=MOST)
 
 
 def number(name: str, value: float) -> float:
@@ -276,8 +281,17 @@ def number(name: str, value: float) -> float:
     return float(_checks.positive(name, value, np.float64, ndim=(0,))[0])
 
 
+def interval(delta: float, T: float) -> tuple[float, float]:
+    """``delta`` and ``T - delta``, checked."""
+    start, end = number("delta", delta), number("T", T)
+    if not start < end:
+        raise ValueError(f"delta and T must satisfy 0 < delta < T, got delta={start}, T={end}")
+    return start, end - start
+
+
 def confidence(failure: float) -> float:
     """``log(1/delta_1)``, checked."""
-    if not number("failure", failure) < 1:
+    share = number("failure", failure)
+    if not share < 1:
         raise ValueError(f"failure must be a probability below 1, got {failure!r}")
-    return -math.log(failure)
+    return -math.log(share)

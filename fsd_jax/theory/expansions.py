@@ -7,7 +7,7 @@ from jax.typing import ArrayLike
 
 from fsd_jax import _checks
 from fsd_jax.process import VP
-from fsd_jax.theory.bounds import Estimate
+from fsd_jax.theory.bounds import Estimate, samples
 from fsd_jax.theory.wishart import MOST_SAMPLES, Centred, centred_values
 
 PANELS, NODES = 48, 16
@@ -157,9 +157,9 @@ def spiked_threshold(
 def _spiked(
     latent_dim: int, n_ta: int, ambient_dim: int, residual_variance: float
 ) -> tuple[int, float, float]:
-    d = _checks.dimension("latent_dim", latent_dim)
-    D = _checks.dimension("ambient_dim", ambient_dim, low=d)
-    n = _checks.dimension("n_ta", n_ta)
+    d = samples("latent_dim", latent_dim)
+    D = samples("ambient_dim", ambient_dim, low=d)
+    n = samples("n_ta", n_ta)
     if n <= d:
         raise ValueError(
             f"n_ta must be above latent_dim = {d} for the spiked-covariance limit, got {n}; "
@@ -213,12 +213,13 @@ def diagonal_gain_error(
     l = np.sort(
         np.asarray(_checks.positive("latent_variance", latent_variance, float, ndim=(1,))[0])
     )
-    n = _checks.dimension("n_ta", n_ta)
+    n = samples("n_ta", n_ta)
+    _checks.instance("process", process, VP)
     t = _checks.positive("time", time, np.float64, ndim=(0,))[0]
     signal, noise = process.host_variances(np.asarray(t))
     change = signal * noise * l / (signal * l + noise) ** 2
     perfect = n_s is None
-    sources = n if n_s is None else _checks.dimension("n_s", n_s)
+    sources = n if n_s is None else samples("n_s", n_s)
     if np.all(l == l[0]):
         target, source = 0.0, float((l.size + 1) * np.sum(change**2)) / sources
         valid, reason = n >= l.size, "all variances are equal: the subspace is exact for n_ta >= d"

@@ -3,7 +3,14 @@
 import math
 
 from fsd_jax import _checks
-from fsd_jax.theory.bounds import Estimate, confidence, log_exponent, number
+from fsd_jax.theory.bounds import (
+    Estimate,
+    confidence,
+    interval,
+    log_exponent,
+    number,
+    samples,
+)
 
 
 def lemma_b_1(
@@ -54,10 +61,11 @@ def lemma_b_1(
         >>> bound.valid, round(bound.terms["network"], 4)
         (True, 0.002)
     """
-    d, alpha = _checks.dimension("latent_dim", latent_dim), log_exponent(n_s, latent_dim)
+    d, n_s = samples("latent_dim", latent_dim), _checks.dimension("n_s", n_s, low=3)
+    alpha = log_exponent(n_s, d)
     eps, rate = number("accuracy", accuracy), number("beta", beta)
-    early, energy = number("delta", delta), number("second_moment", second_moment)
-    length = number("T - delta", T - delta)
+    energy = number("second_moment", second_moment)
+    early, length = interval(delta, T)
     coefficient = length * (d + energy) * (d * rate / early) ** 2
     coefficient /= number("least_eigenvalue", least_eigenvalue)
     exponent = (1 - alpha) / (d + 5)
@@ -105,9 +113,9 @@ def lemma_d_3(
         >>> f"{bound.value:.0f}"
         '631'
     """
-    d = _checks.dimension("latent_dim", latent_dim)
-    D = _checks.dimension("ambient_dim", ambient_dim, low=d)
-    n = _checks.dimension("n_s", n_s)
+    d = samples("latent_dim", latent_dim)
+    D = samples("ambient_dim", ambient_dim, low=d)
+    n = samples("n_s", n_s)
     spread = (d**2 + D * d) * math.log(D * d * n) * max(d**2, D) * confidence(failure)
     value = (spread / n) ** 0.5 / number("delta", delta)
     return Estimate(
@@ -160,8 +168,8 @@ def lemma_b_2(
         >>> round(theory.lemma_b_2(accuracy=0.1, delta=1.0, **size).value, 1)
         22.1
     """
-    d = _checks.dimension("latent_dim", latent_dim)
-    D = _checks.dimension("ambient_dim", ambient_dim, low=d)
+    d = samples("latent_dim", latent_dim)
+    D = samples("ambient_dim", ambient_dim, low=d)
     reach = 3 * number("radius", radius) + (D * math.log(D)) ** 0.5
     scale = 6 * number("output_bound", output_bound) * number("lipschitz", lipschitz)
     resolution = number("delta", delta) * number("accuracy", accuracy)
@@ -216,18 +224,19 @@ def lemma_d_1(
         0.04
     """
     _checks.choice("side", side, ("above", "below"))
-    size = _checks.dimension("n", n)
-    if not number("slack", slack) <= 1:
+    size = samples("n", n)
+    share = number("slack", slack)
+    if not share <= 1:
         raise ValueError(f"slack must be in (0, 1], got {slack!r}")
     cover, tau = (
         float(_checks.positive(name, value, float, ndim=(0,), zero=True)[0])
         for name, value in [("log_cover", log_cover), ("accuracy", accuracy)]
     )
-    factor = 1 + (3 if side == "above" else 6) / slack
+    factor = 1 + (3 if side == "above" else 6) / share
     main = factor * number("bound", bound) / (3 * size) * (cover + confidence(failure))
     return Estimate(
-        value=main + (2 + slack) * tau,
-        terms={"class": main, "cover": (2 + slack) * tau},
+        value=main + (2 + share) * tau,
+        terms={"class": main, "cover": (2 + share) * tau},
         valid=True,
         reason="no condition on the sizes is stated",
     )
@@ -264,7 +273,7 @@ def lemma_d_2(
         >>> round(one.value, 2), one.valid  # while |a|^2 - 1 is 15 on average
         (8.72, False)
     """
-    d, size = _checks.dimension("latent_dim", latent_dim), _checks.dimension("n", n)
+    d, size = samples("latent_dim", latent_dim), samples("n", n)
     x = (d + confidence(failure)) / size
     value = 2 * number("subgaussian", subgaussian) * x**0.5
     return Estimate(

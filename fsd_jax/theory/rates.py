@@ -8,6 +8,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from fsd_jax import _checks
+from fsd_jax.theory.bounds import number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +70,8 @@ def loglog_slope(
         raise ValueError(
             f"a slope needs {needed} points and x that differ, got x={np.asarray(x)!r}; add points"
         )
-    if not 0 < level < 1:
+    level = number("level", level)
+    if not level < 1:
         raise ValueError(f"level must be in (0, 1), got {level!r}")
     weight = np.ones_like(up)
     if stderr is not None:

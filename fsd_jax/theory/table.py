@@ -4,7 +4,7 @@ import math
 from typing import NamedTuple
 
 from fsd_jax import _checks
-from fsd_jax.theory.bounds import log_exponent
+from fsd_jax.theory.bounds import log_exponent, samples
 
 RULES = ("printed", "four_over_d", "stated")
 
@@ -88,7 +88,7 @@ def samples_by_rule(*, n_s: int, latent_dim: int, rule: str = "four_over_d") -> 
         2
     """
     _checks.choice("rule", rule, RULES[1:])
-    d = _checks.dimension("latent_dim", latent_dim)
+    d = samples("latent_dim", latent_dim)
     log = math.log(_checks.dimension("n_s", n_s, low=3))
     power = 4 / d
     if rule == "stated":
