@@ -8,7 +8,7 @@ from jax.typing import ArrayLike
 from fsd_jax import _checks
 from fsd_jax.process import VP
 from fsd_jax.theory.bounds import Estimate, samples
-from fsd_jax.theory.wishart import MOST_SAMPLES, Centred, centred_values
+from fsd_jax.theory.wishart import MOST_SAMPLES, Centred, centred_values, check_function
 
 PANELS, NODES = 48, 16
 GAP_STEPS = 10.0
@@ -46,7 +46,7 @@ def marchenko_pastur_mean(
         >>> round(theory.marchenko_pastur_mean(lambda s: s**2, dim=3, n=5), 9)  # d(1 + (d+1)/n)
         5.4
     """
-    _checks.callback("function", function)
+    check_function(function)
     return centred_marchenko_pastur(lambda s, _: function(s), dim=dim, n=n)
 
 

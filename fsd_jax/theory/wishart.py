@@ -61,7 +61,7 @@ def wishart_mean(function: Callable[[np.ndarray], np.ndarray], *, dim: int, n: i
         >>> round(float(theory.wishart_mean(lambda s: s**2, dim=3, n=5)), 9)  # d(1 + (d+1)/n)
         5.4
     """
-    _checks.callback("function", function)
+    check_function(function)
     return centred_mean(lambda s, _: function(s), dim=dim, n=n)
 
 
@@ -73,6 +73,12 @@ def centred_mean(function: Centred, *, dim: int, n: int) -> np.ndarray:
     if dim > n:
         flat += (dim - n) * centred_values(function, np.zeros(1), -np.ones(1)).reshape(-1)
     return flat.reshape(values.shape[:-1])
+
+
+def check_function(function: object) -> None:
+    """Refuse what cannot be called."""
+    if not callable(function):
+        raise ValueError(f"function must be a function of eigenvalues, got {function!r}")
 
 
 def centred_values(function: Centred, s: np.ndarray, deviation: np.ndarray) -> np.ndarray:
@@ -116,7 +122,7 @@ def wishart_covariance(
         >>> round(float(theory.wishart_covariance(lambda s: s, dim=3, n=5)), 9)  # 2d/n
         1.2
     """
-    _checks.callback("function", function)
+    check_function(function)
     return centred_covariance(lambda s, _: function(s), dim=dim, n=n)
 
 

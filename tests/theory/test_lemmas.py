@@ -50,7 +50,7 @@ def test_lemma_d_3_lies_above_the_exact_error_and_falls_half_as_fast():
 
 @pytest.mark.parametrize(
     ("bad", "name"),
-    [({"accuracy": 0.0}, "accuracy"), ({"n_s": 2}, "n must be"), ({"T": 1e-4}, "T - delta"),
+    [({"accuracy": 0.0}, "accuracy"), ({"n_s": 2}, "n_s must be"), ({"T": 1e-4}, "delta and T"),
      ({"failure": 1.0}, "failure"), ({"beta": -1.0}, "beta")],
 )  # fmt: skip
 def test_lemma_b_1_checks_its_arguments(bad, name):
