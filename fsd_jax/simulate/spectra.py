@@ -139,21 +139,26 @@ class WishartSpectra:
         def row(carry: tuple[Array, ...], entries: tuple[Array, ...]) -> tuple:
             # Second derivative of log det(K + x T) in x, K = 1 + gain E, T = a E + c S: its pivots'
             # logarithmic derivatives u, v. Every term that is added to the total is positive.
-            total, trace, shift, inverse, u, v = carry
+            total, trace, shift, inverse, part, tail, u, v = carry
             before, below, deviation, square = entries
             move = below * inverse
             q = before * move
+            off = both - gain * u
+            # The derivative along E, and along S without a subtraction, in which its small
+            # eigenvalues would be lost.
+            slope = deviation + below - gain * q * (2 - gain * part)
+            tail = move * inverse * (shift * shift + gain * gain * before * tail)
             shift = rest + gain * move * shift
             inverse = 1 / (gain * square + shift)
-            off = both - gain * u
             v = -q * inverse * (2 * off * off - gain * gain * v)
-            slope = a * (deviation + below) + c * (square + below)
-            u = (slope - gain * q * (both + off)) * inverse
-            return (total + u * u - v, trace + u, shift, inverse, u, v), None
+            part = slope * inverse
+            u = a * part + c * ((square + tail) * inverse)
+            return (total + u * u - v, trace + u, shift, inverse, part, tail, u, v), None
 
         inverse = jnp.broadcast_to(1 / (gain * self.square[0] + rest), shape)
-        u = jnp.broadcast_to((a * self.diagonal[0] + c * self.square[0]) * inverse, shape)
-        start = (u * u, u, jnp.broadcast_to(rest, shape), inverse, u, jnp.zeros_like(u))
+        part, zero = self.diagonal[0] * inverse, jnp.zeros_like(inverse)
+        u = a * part + c * (self.square[0] * inverse)
+        start = (u * u, u, jnp.broadcast_to(rest, shape), inverse, part, zero, u, zero)
         total, trace, *_ = self._down(row, start)
         return total, trace
 
