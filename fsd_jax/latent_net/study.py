@@ -181,14 +181,10 @@ def plan_section4(
         (36, 1)
     """
     axes: dict[str, Any] = dict(n_s=n_s, n_ta=n_ta, d=d, method=method, metric=metric)
-    axes = _checked(axes)
-    n_s, n_ta, d, method, metric = axes.values()
+    n_s, n_ta, d, method, metric = (axes := _checked(axes)).values()
     ambient = None if D is None else _checks.dimension("D", D, low=max(d))
-    for name, recipe in (("pretraining", pretraining), ("finetuning", finetuning)):
-        _checks.instance(name, recipe, Recipe)
-    pretraining, finetuning = pretraining.check(), finetuning.check()
-    widths = check_widths(widths)
-    seed = _checks.dimension("seed", seed, low=0)
+    pretraining, finetuning = _recipe("pretraining", pretraining), _recipe("finetuning", finetuning)
+    widths, seed = check_widths(widths), _checks.dimension("seed", seed, low=0)
     cells: list[dict[str, Any]] = []
     groups: list[Group] = []
     for dim in d:
@@ -229,6 +225,11 @@ def plan_section4(
         replicates=_checks.dimension("replicates", replicates),
         dtype=DTYPE,
     )
+
+
+def _recipe(name: str, recipe: Recipe) -> Recipe:
+    _checks.instance(name, recipe, Recipe)
+    return recipe.check()
 
 
 def _checked(axes: dict[str, Any]) -> dict[str, list[Any]]:

@@ -86,7 +86,7 @@ def test_least_constant_on_a_grid():
     ("bad", "name"),
     [
         (dict(ambient_dim=2), "ambient_dim"),
-        (dict(n_s=2), "n must be"),
+        (dict(n_s=2), "n_s must be"),
         (dict(delta=20.0), "delta"),
         (dict(beta=-1.0), "beta"),
         (dict(failure=0.0), "failure"),
