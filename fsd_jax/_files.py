@@ -1,11 +1,17 @@
-"""Files: atomic writes, and versioned npz with a JSON header (no pickle)."""
+"""Files: atomic writes, locks, and versioned npz with a JSON header (no pickle)."""
 
+import contextlib
 import dataclasses
+import errno
+import importlib
 import json
 import os
-import tempfile
+import re
+import secrets
+import stat
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -14,37 +20,168 @@ import numpy as np
 
 from fsd_jax import _checks
 
+fcntl: Any = importlib.import_module("fcntl") if os.name == "posix" else None
+"""Elsewhere there are no locks: two writers at once are then the user's to avoid."""
+
 FORMAT = "fsd_jax"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Version 1 held the number of samples as a floating number."""
+READABLE = (1, 2)
+
+_TEMPORARY = re.compile(r"\.fsd_jax-[0-9a-f]{16}\.tmp")
+_MOST_HEADER = 1 << 24
+"""Bytes; a real header has some thousand, and a damaged or forged one must not fill the memory."""
 
 
 def write_atomically(path: str | os.PathLike[str], write: Callable[[IO[bytes]], object]) -> None:
     """Write a file so that readers see the old or the new content, never a part of it.
+
+    A link stays and what it points to is replaced. A file that exists keeps its mode; a new one has
+    the mode that the user's umask gives. What killed writers left in the folder is removed.
 
     Args:
         path: destination.
         write: called with a binary file object.
 
     Raises:
-        OSError: if the folder is missing or not writable; the destination is then untouched.
+        OSError: if the folder is missing or not writable, or the destination is no regular file;
+            the destination is then untouched.
     """
-    target = Path(path)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
+    target = Path(os.path.realpath(path))
+    held = _regular(target)
+    with _temporary(target.parent, private=held is not None) as (name, file):
+        write(file)
+        file.flush()
+        if held is not None:
+            _as_before(name, held)
+        os.fsync(file.fileno())
+        if fcntl is None:
+            file.close()
         os.replace(name, target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write a text file as `write_atomically` does."""
     write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def write_new(path: str | os.PathLike[str], text: str) -> None:
+    """Write a text file that must not exist yet, whole or not at all.
+
+    Raises:
+        FileExistsError: it exists; it is left as it is.
+        OSError: as in `write_atomically`.
+    """
+    target = Path(path)
+    with _temporary(target.parent, private=False) as (name, file):
+        file.write(text.encode())
+        file.flush()
+        os.fsync(file.fileno())
+        try:
+            # Whole and exclusive at once, which opening with O_EXCL and then writing is not.
+            os.link(name, target)
+        except FileExistsError:
+            raise
+        except OSError:  # A file system without hard links.
+            if os.path.lexists(target):
+                raise FileExistsError(errno.EEXIST, "exists already", str(target)) from None
+            if fcntl is None:
+                file.close()
+            os.replace(name, target)
+
+
+def check_writable(folder: str | os.PathLike[str]) -> None:
+    """Write something into a folder and remove it, before long work whose results go there.
+
+    Raises:
+        OSError: the folder is missing, or cannot be written.
+    """
+    with _temporary(Path(folder), private=True) as (_, file):
+        file.write(b"probe")
+        file.flush()
+
+
+def try_lock(descriptor: int) -> bool:
+    """Lock an open file for this run alone; a killed run's lock is gone with it.
+
+    Returns:
+        False if another holder has it. True also where the file system knows no locks.
+    """
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+@contextlib.contextmanager
+def _temporary(folder: Path, *, private: bool) -> Iterator[tuple[str, IO[bytes]]]:
+    """A new file that nobody else sees; it is removed at the end if it has kept its name.
+
+    Its writer holds a lock on it, so that one without a lock was left behind by a kill.
+    """
+    _remove_stale(folder)
+    while True:
+        name = os.path.join(folder, f".fsd_jax-{secrets.token_hex(8)}.tmp")
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        handle = os.open(name, flags, 0o600 if private else 0o666)
+        # Between the two lines another writer may have taken it for a stale one and removed it.
+        if try_lock(handle) and os.fstat(handle).st_nlink:
+            break
+        os.close(handle)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield name, file
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
+
+
+def _remove_stale(folder: Path) -> None:
+    """Remove temporary files of ours that no live writer holds."""
+    if fcntl is None:
+        return
+    names: list[str] = []
+    with contextlib.suppress(OSError):  # Opening the new file says what is wrong with the folder.
+        names = os.listdir(folder)
+    for name in filter(_TEMPORARY.fullmatch, names):
+        with contextlib.suppress(OSError):
+            handle = os.open(folder / name, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+            try:
+                # A file system without locks says so by an OSError; then nothing can be known.
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.unlink(folder / name)
+            finally:
+                os.close(handle)
+
+
+def _regular(target: Path) -> os.stat_result | None:
+    """What is to be replaced, None where there is nothing."""
+    try:
+        held = os.stat(target)
+    except FileNotFoundError:
+        return None
+    if stat.S_ISDIR(held.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
+    if not stat.S_ISREG(held.st_mode):
+        raise OSError(errno.EINVAL, "is no regular file", str(target))
+    return held
+
+
+def _as_before(name: str, held: os.stat_result) -> None:
+    """Give a new file the mode and, where that is allowed, the owner of the one it replaces."""
+    mode, now = stat.S_IMODE(held.st_mode), os.stat(name)
+    if (now.st_uid, now.st_gid) != (held.st_uid, held.st_gid):
+        try:
+            os.chown(name, held.st_uid, held.st_gid)
+        except OSError:
+            # What a group may do is not granted to another group.
+            mode &= ~0o070
+    os.chmod(name, mode)
 
 
 def write_record(path: str | os.PathLike[str], value: Any) -> None:
@@ -56,46 +193,73 @@ def write_record(path: str | os.PathLike[str], value: Any) -> None:
     write_atomically(path, lambda file: np.savez(file, allow_pickle=False, **arrays))
 
 
-def read_record(path: str | os.PathLike[str], types: Mapping[str, type]) -> Any:
+def read_record(
+    path: str | os.PathLike[str],
+    types: Mapping[str, type],
+    *,
+    update: Callable[[int, str, dict[str, Any]], dict[str, Any]],
+    check: Callable[[Any], None],
+) -> Any:
     """Read what `write_record` wrote.
 
     Args:
         path: the file.
         types: the dataclasses that may occur, by name.
+        update: from the file's format version, a type's name and its fields to today's fields.
+        check: raises a `ValueError` on a value that cannot be.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: not such a file, damaged, or written by a newer format.
     """
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            header = json.loads(str(archive["header"][()]))
-            if header["format"] != FORMAT:
-                raise KeyError("format")
-            version = header["version"]
-            arrays = {name: archive[name] for name in archive.files if name != "header"}
+        file = open(path, "rb")  # noqa: SIM115
     except (FileNotFoundError, PermissionError):
         raise
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except OSError as error:
         raise _damaged(path, error) from None
-    if version != FORMAT_VERSION:
+    with file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                header = json.loads(str(_member(archive, "header", _MOST_HEADER)[()]))
+                if header["format"] != FORMAT:
+                    raise KeyError("format")
+                version = header["version"]
+                known = version in READABLE
+                now = partial(update, version)
+                value = _decode(header["body"], archive, types, now) if known else None
+        except Exception as error:  # Whatever a parser thinks of damaged bytes.
+            raise _damaged(path, error) from None
+    if not known:
         raise ValueError(
             f"{os.fspath(path)!r} has format version {version}, this release reads "
-            f"{FORMAT_VERSION}; use a release that matches the file"
+            f"{READABLE[0]} to {READABLE[-1]}; use a release that matches the file"
         )
     try:
-        value = _decode(header["body"], arrays, types)
-    except (KeyError, TypeError) as error:
+        check(value)
+    except Exception as error:
         raise _damaged(path, error) from None
-    if type(value) not in types.values():
-        raise _damaged(path, "no model inside")
     return value
 
 
 def _damaged(path: str | os.PathLike[str], why: object) -> ValueError:
+    words = str(why) or type(why).__name__
     return ValueError(
-        f"{os.fspath(path)!r} is not a file written by fsd_jax.save, or it is damaged ({why})"
+        f"{os.fspath(path)!r} is not a file written by fsd_jax.save, or it is damaged "
+        f"({' '.join(words.split())})"
     )
+
+
+def _member(archive: zipfile.ZipFile, name: str, most: int | None = None) -> np.ndarray:
+    """One array of an npz file, read to its end, because only there its checksum is compared."""
+    info = archive.getinfo(f"{name}.npy")
+    if most is not None and info.file_size > most:
+        raise ValueError(f"{name} has {info.file_size} bytes")
+    with archive.open(info) as member:
+        array = np.lib.format.read_array(member, allow_pickle=False)
+        if member.read(1):
+            raise ValueError(f"{name} is longer than it says")
+    return array
 
 
 def _encode(value: Any, arrays: dict[str, np.ndarray]) -> Any:
@@ -116,17 +280,29 @@ def _encode(value: Any, arrays: dict[str, np.ndarray]) -> Any:
     raise TypeError(f"cannot store a {type(value).__name__}")
 
 
-def _decode(value: Any, arrays: Mapping[str, np.ndarray], types: Mapping[str, type]) -> Any:
+def _decode(
+    value: Any,
+    archive: zipfile.ZipFile,
+    types: Mapping[str, type],
+    update: Callable[[str, dict[str, Any]], dict[str, Any]],
+) -> Any:
     if not isinstance(value, dict):
         return value
     if "array" in value:
-        stored = arrays[value["array"]]
+        stored = _member(archive, value["array"])
         if np.issubdtype(stored.dtype, np.floating):
             return _checks.floating(value["array"], stored)[0]
-        return jax.numpy.asarray(stored)
+        whole = np.asarray(_checks.array(value["array"], stored))
+        kept = whole.astype(jax.dtypes.canonicalize_dtype(whole.dtype))
+        if np.any(kept != whole):
+            raise ValueError(f"{value['array']} has integers beyond {kept.dtype}")
+        return jax.numpy.asarray(kept)
     if "tuple" in value:
-        return tuple(_decode(item, arrays, types) for item in value["tuple"])
-    if value["type"] not in types:
-        raise ValueError(f"the file holds an unknown type {value['type']!r}; update fsd_jax")
-    fields = {name: _decode(item, arrays, types) for name, item in value["fields"].items()}
-    return types[value["type"]](**fields)
+        return tuple(_decode(item, archive, types, update) for item in value["tuple"])
+    name = value["type"]
+    if name not in types:
+        raise ValueError(f"the file holds an unknown type {name!r}; update fsd_jax")
+    fields = {
+        field: _decode(item, archive, types, update) for field, item in value["fields"].items()
+    }
+    return types[name](**update(name, fields))

@@ -4,6 +4,9 @@ import dataclasses
 import json
 import os
 import pickle
+import random
+import tracemalloc
+import zipfile
 
 import jax
 import numpy as np
@@ -79,10 +82,24 @@ def test_a_loaded_source_is_as_good_as_new(model, tmp_path):
 
 def test_special_values_survive(model, tmp_path):
     odd = dataclasses.replace(
-        model, mean=model.mean.at[:3].set(np.array([np.nan, -0.0, np.inf], np.float32))
+        model, mean=model.mean.at[:3].set(np.array([3e38, -0.0, 1e-38], np.float32))
     )
     fsd.save(tmp_path / "m", odd)
     _same(odd, fsd.load(tmp_path / "m"))
+
+
+def test_numbers_that_are_not_finite_need_a_status_that_says_so(model, tmp_path):
+    x = _data(np.float32)
+    x[0, 0, 0] = np.nan
+    bad = fsd.pretrain(x, latent_dim=d, throw=False)
+    tuned = fsd.finetune(bad, _data(np.float32, 6, seed=1), throw=False)
+    for number, each in enumerate((bad, tuned)):
+        fsd.save(tmp_path / str(number), each)
+        _same(each, fsd.load(tmp_path / str(number)))
+    odd = dataclasses.replace(model, mean=model.mean.at[0].set(np.nan))
+    with pytest.raises(ValueError, match="cannot be stored: mean has numbers that are not finite"):
+        fsd.save(tmp_path / "m", odd)
+    assert not (tmp_path / "m").exists()
 
 
 def test_the_name_is_used_as_it_is(model, tmp_path):
@@ -163,6 +180,7 @@ WRONG = {
     "npy": _npy,
     "other npz": lambda path: _npz(path, a=np.arange(3)),
     "header no JSON": lambda path: _npz(path, header=np.array("{")),
+    "header endless": lambda path: _npz(path, header=np.array(100_000 * "[")),
     "header a list": lambda path: _npz(path, header=np.array("[1]")),
     "header numbers": lambda path: _npz(path, header=np.arange(3)),
     "another format": lambda path: _npz(
@@ -229,7 +247,183 @@ def test_no_object_arrays_are_written(model, tmp_path):
     with np.load(tmp_path / "m", allow_pickle=False) as archive:
         assert all(archive[name].dtype != object for name in archive.files)
         header = json.loads(str(archive["header"][()]))
-    assert (header["format"], header["version"]) == ("fsd_jax", 1)
+    assert (header["format"], header["version"]) == ("fsd_jax", 2)
+
+
+def _fields(header, *path):
+    body = header["body"]
+    for name in path:
+        body = body["fields"][name]
+    return body["fields"]
+
+
+def _at(*path, change):
+    """Change the array that a field holds."""
+
+    def rewrite(header, arrays):
+        *nest, name = path
+        place = _fields(header, *nest)[name]["array"]
+        arrays[place] = change(arrays[place])
+
+    return rewrite
+
+
+IMPOSSIBLE = {
+    "negative variance": _at("source", "latent_variance", change=lambda v: -v),
+    "negative residual": _at("source", "residual_variance", change=lambda v: v - 100),
+    "NaN basis": _at("source", "basis", change=lambda v: v * np.nan),
+    "infinite mean": _at("linear", "mean", change=lambda v: v + np.inf),
+    "skew basis": _at("linear", "basis", change=lambda v: 2 * v),
+    "fewer rows": _at("source", "basis", change=lambda v: v[:-1]),
+    "longer mean": _at("source", "mean", change=lambda v: np.append(v, v)),
+    "batched basis": _at("linear", "basis", change=lambda v: v[None]),
+    "mixing that does not fit": _at("linear", "mixing", change=lambda v: v[:-1]),
+    "half a sample": _at("source", "count", change=lambda v: v + np.float32(0.5)),
+    "NaN samples": _at("samples", change=lambda v: v * np.nan),
+    "no samples": _at("samples", change=lambda v: v[:0]),
+    "other samples": _at("samples", change=lambda v: v[:, 1:]),
+    "time zero": _at("times", change=lambda v: v * 0),
+    "fewer weights": _at("weights", change=lambda v: v[1:]),
+    "negative weights": _at("weights", change=lambda v: -v),
+    "rank above d": _at("rank", change=lambda v: v + 7),
+    "rank a fraction": _at("rank", change=lambda v: v + np.float32(0.5)),
+    "rank beyond int32": _at("rank", change=lambda v: np.int64(2**32)),
+    "unknown status": _at("status", change=lambda v: v + 2**20),
+    "integer mean": _at("linear", "mean", change=lambda v: v.astype(np.int32)),
+    "complex mean": _at("linear", "mean", change=lambda v: v.astype(np.complex64)),
+    "process": lambda header, _: _fields(header, "linear", "process").update(
+        knots={"tuple": [5]}, rates={"tuple": [-1]}
+    ),
+    "process of words": lambda header, _: _fields(header, "linear", "process").update(rates="fast"),
+    "another method": lambda header, _: _fields(header, "recipe").update(method="magic"),
+    "latent_dim a word": lambda header, _: _fields(header, "recipe").update(latent_dim="3"),
+    "no source": lambda header, _: _fields(header).update(source=None),
+    "no recipe": lambda header, _: _fields(header).update(recipe=None),
+    "a source for a score": lambda header, _: _fields(header).update(
+        linear=_fields(header)["source"]
+    ),
+    "another shape": lambda header, _: _fields(header).update(shape={"tuple": [3, 5]}),
+    "a number for an array": lambda header, _: _fields(header, "source").update(mean=1.0),
+    "a bare recipe": lambda header, _: header.update(body=_fields(header)["recipe"]),
+    "a bare score": lambda header, _: header.update(body=_fields(header)["linear"]),
+    "a list": lambda header, _: header.update(body={"tuple": [header["body"]]}),
+    "nothing": lambda header, _: header.update(body=None),
+}
+
+
+@pytest.fixture(scope="module")
+def tuned(model):
+    return fsd.finetune(model, _data(np.float32, 6, seed=1))
+
+
+@pytest.mark.parametrize("name", IMPOSSIBLE)
+def test_a_model_that_cannot_be_is_refused(tuned, tmp_path, name):
+    """The file is whole, so only the classes' own checks can tell."""
+    path = tmp_path / "m"
+    fsd.save(path, tuned)
+    _rewrite(path, lambda *_: None)
+    _same(tuned, fsd.load(path))
+    _rewrite(path, IMPOSSIBLE[name])
+    with pytest.raises(ValueError, match=r"'.*m' is not a file written by .*damaged \(") as caught:
+        fsd.load(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_older_file_is_read(tuned, tmp_path):
+    """Version 1 had the number of samples as a floating number."""
+    path = tmp_path / "m"
+    fsd.save(path, tuned)
+
+    def older(header, arrays):
+        header.update(version=1)
+        _at("source", "count", change=np.float32)(header, arrays)
+
+    _rewrite(path, older)
+    loaded = fsd.load(path)
+    assert (loaded.source.count.dtype, int(loaded.source.count)) == (np.int32, 20)
+    _same(loaded.linear, tuned.linear)
+
+
+def test_a_file_written_in_float64_is_read_in_float32(tmp_path, dtype):
+    path, x = tmp_path / "m", _data(dtype)
+    fsd.save(path, fsd.pretrain(x, latent_dim=d))
+    with jax.enable_x64(False) if hasattr(jax, "enable_x64") else _no_x64():
+        loaded = fsd.load(path)
+    assert loaded.basis.dtype == np.float32
+    np.testing.assert_allclose(loaded.mean, x.reshape(20, -1).mean(axis=0), atol=1e-6)
+
+
+def _no_x64():
+    from jax import experimental
+
+    return experimental.disable_x64()
+
+
+def test_members_that_nothing_refers_to_are_not_unpacked(model, tmp_path):
+    """Here 128 MB of zeros that take half a megabyte in the file."""
+    path = tmp_path / "m"
+    fsd.save(path, model)
+    with (
+        zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        archive.open("bomb.npy", "w") as member,
+    ):
+        for _ in range(8):
+            member.write(bytes(1 << 24))
+    tracemalloc.start()
+    _same(model, fsd.load(path))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 24
+
+
+def _local(whole, name):
+    """Where a member's local and central headers are."""
+    central = whole.index(b"PK\x01\x02")
+    while whole[central + 46 : central + 46 + len(name)] != name:
+        central = whole.index(b"PK\x01\x02", central + 4)
+    return int.from_bytes(whole[central + 42 : central + 46], "little"), central
+
+
+@pytest.mark.parametrize(("local", "central"), [(6, 8), (8, 10)], ids=["encrypted", "compression"])
+def test_a_zip_that_python_cannot_read(model, tmp_path, local, central):
+    """RuntimeError for an encrypted member, NotImplementedError for an unknown compression."""
+    path = tmp_path / "m"
+    fsd.save(path, model)
+    whole = bytearray(path.read_bytes())
+    for start, place in zip(_local(whole, b"array_1.npy"), (local, central), strict=True):
+        whole[start + place] |= 1 if local == 6 else 99
+    path.write_bytes(bytes(whole))
+    with pytest.raises(ValueError, match="damaged"):
+        fsd.load(path)
+
+
+def test_a_shorter_shape_is_found_by_the_checksum(model, tmp_path):
+    """Fewer rows than there are: the checksum is compared only where a member ends."""
+    path = tmp_path / "m"
+    fsd.save(path, model)
+    whole = path.read_bytes()
+    assert whole.count(b"'shape': (3,)") == 1  # latent_variance
+    path.write_bytes(whole.replace(b"'shape': (3,)", b"'shape': (2,)"))
+    with pytest.raises(ValueError, match="damaged"):
+        fsd.load(path)
+
+
+def test_flipped_bits_end_in_the_same_model_or_one_error(tuned, tmp_path):
+    path, chance = tmp_path / "m", random.Random(0)
+    fsd.save(path, tuned)
+    whole, refused = path.read_bytes(), 0
+    for _ in range(300):
+        damaged = bytearray(whole)
+        damaged[chance.randrange(len(whole))] ^= 1 << chance.randrange(8)
+        path.write_bytes(bytes(damaged))
+        try:
+            loaded = fsd.load(path)
+        except ValueError:
+            refused += 1
+        else:
+            _same(tuned, loaded)
+    # What is left are bits without a meaning: times, attributes and padding.
+    assert refused > 150
 
 
 # Writing
