@@ -5,6 +5,7 @@ import dataclasses
 import errno
 import importlib
 import json
+import math
 import os
 import re
 import secrets
@@ -157,6 +158,30 @@ def _remove_stale(folder: Path) -> None:
                 os.unlink(folder / name)
             finally:
                 os.close(handle)
+
+
+def plain(name: str, value: Any) -> Any:
+    """A value as JSON gives it back: Python's numbers for NumPy's, lists for tuples and arrays.
+
+    Raises:
+        ValueError: what JSON cannot hold, and numbers that are not finite.
+    """
+    if isinstance(value, (np.generic, np.ndarray, jax.Array)) and not np.ma.isMaskedArray(value):
+        array = np.asarray(value)
+        # Long double has no Python number of its own.
+        value = (array.astype(float) if array.dtype.char == "g" else array).tolist()
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [plain(f"{name}[{place}]", item) for place, item in enumerate(value)]
+    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+        return {str(key): plain(f"{name}[{key!r}]", item) for key, item in value.items()}
+    raise ValueError(
+        f"{name} must be a word, a finite number, a list or a dictionary of them, "
+        f"got {_checks.named(value)}"
+    )
 
 
 def _regular(target: Path) -> os.stat_result | None:

@@ -2,12 +2,13 @@
 
 import platform
 import subprocess
-from functools import cache
+from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import jax
+from jaxtyping import Array
 
 
 @cache
@@ -22,6 +23,24 @@ def provenance() -> dict[str, Any]:
         "processor": _processor(),
         "git": _git(),
     }
+
+
+def randomness(key: Array | None = None) -> dict[str, Any]:
+    """What else than a seed decides the numbers that are drawn; part of what a result is of.
+
+    Args:
+        key: one that is drawn from; None is what `jax.random.key` makes now.
+    """
+    # Not every release of JAX has every switch; one that stands as usual is not worth a word.
+    switch = partial(getattr, jax.config)
+    drawn = switch("jax_default_prng_impl", "") if key is None else jax.random.key_impl(key)
+    generator = str(drawn)
+    for name, usual in (("jax_threefry_partitionable", True), ("jax_random_seed_offset", 0)):
+        if (now := switch(name, usual)) != usual:
+            generator += f", {name}={now}"
+    found = {"generator": generator, "x64": bool(switch("jax_enable_x64", False))}
+    products = switch("jax_default_matmul_precision", None)
+    return found if products is None else found | {"matmul_precision": str(products)}
 
 
 def _version(name: str) -> str | None:

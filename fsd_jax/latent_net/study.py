@@ -12,21 +12,22 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
 from fsd_jax import _checks, _linalg
+from fsd_jax._files import plain
 from fsd_jax.latent import GaussianMixture
 from fsd_jax.latent_net.descent import Recipe
 from fsd_jax.latent_net.errors import NetError, net_score_error
 from fsd_jax.latent_net.fit import finetune, pretrain
-from fsd_jax.latent_net.relu import check_widths
 from fsd_jax.linear_model import LinearProblem
 from fsd_jax.process import VP
-from fsd_jax.simulate.inputs import draw_dtype
 from fsd_jax.sweep import Group, Plan
-from fsd_jax.sweep.grid import check_axis
+from fsd_jax.sweep.grid import axis, seed_of, size, word
 
 METHODS = {"fewshot": "rotation", "full": "everything", "scratch": "scratch", "decoder": "decoder"}
 """Names of the fine-tuning modes in results. ``"full"`` starts from what ``"fewshot"`` found."""
 DTYPE = "float32"
 METRICS = ("score_error", "on_support", "off_support")
+MOST_SIZE = 2**31 - 1
+"""Of samples and dimensions: they are counted in int32."""
 NODES = 16
 POINTS = 500
 """Clean samples on which an error is measured, and times to which each of them is diffused."""
@@ -48,13 +49,8 @@ def random_mixture(
 
     Returns:
         The law.
-
-    Raises:
-        ValueError: values out of range or of the wrong kind.
     """
-    key, dtype = _checks.key("key", key), draw_dtype(dtype)
-    latent_dim = _checks.dimension("latent_dim", latent_dim)
-    components = _checks.dimension("components", components)
+    dtype = jnp.zeros((), dtype).dtype
     weights = jnp.linspace(1.0, 2.0, components, dtype=dtype)
     eye = jnp.eye(latent_dim, dtype=dtype)
     return GaussianMixture(
@@ -180,14 +176,20 @@ def plan_section4(
         >>> len(plan.cells), plan.compilations
         (36, 1)
     """
-    axes: dict[str, Any] = dict(n_s=n_s, n_ta=n_ta, d=d, method=method, metric=metric)
-    n_s, n_ta, d, method, metric = (axes := _checked(axes)).values()
-    ambient = None if D is None else _checks.dimension("D", D, low=max(d))
-    pretraining, finetuning = _recipe("pretraining", pretraining), _recipe("finetuning", finetuning)
-    widths, seed = check_widths(widths), _checks.dimension("seed", seed, low=0)
+    sizes: dict[str, Any] = dict(n_s=n_s, n_ta=n_ta, d=d)
+    axes: dict[str, Any] = {name: axis(name, v, size(MOST_SIZE)) for name, v in sizes.items()}
+    axes["method"] = axis("method", method, word(tuple(METHODS)))
+    axes["metric"] = axis("metric", metric, word(METRICS))
+    n_ta, n_s, method, metric = (axes[name] for name in ("n_ta", "n_s", "method", "metric"))
+    fewest, most = min(n_s), max(axes["d"])
+    if fewest < most:
+        raise ValueError(f"n_s must be at least d = {most}, got {fewest}")
+    ambient = None if D is None else _checks.dimension("D", D, low=most)
+    hidden = tuple(_checks.dimension("widths", width) for width in widths)
+    pretraining, finetuning = _settled(pretraining), _settled(finetuning)
     cells: list[dict[str, Any]] = []
     groups: list[Group] = []
-    for dim in d:
+    for dim in axes["d"]:
         program: Any = Section4(
             latent_dim=dim,
             ambient_dim=ambient or 4 * dim,
@@ -195,56 +197,39 @@ def plan_section4(
             most_target=max(n_ta),
             methods=tuple(method),
             metrics=tuple(metric),
-            widths=widths,
+            widths=hidden,
             pretraining=pretraining,
             finetuning=finetuning,
             block=_checks.dimension("block", block),
         )
-        for size in n_s:
+        for source in n_s:
             first = len(cells)
             cells += [
-                {"n_s": size, "n_ta": n, "d": dim, "D": program.ambient_dim, "method": name,
+                {"n_s": source, "n_ta": n, "d": dim, "D": program.ambient_dim, "method": name,
                  "metric": part}
                 for n in n_ta for name in method for part in metric
             ]  # fmt: skip
             groups.append(Group(
-                identity=f"section4 {dim} {size} {list(n_ta)}",
+                identity=f"section4 {dim} {source} {list(n_ta)}",
                 cells=tuple(range(first, len(cells))),
                 program=program,
-                arguments=(np.asarray(size, np.int32), np.asarray(n_ta, np.int32)),
+                arguments=(np.asarray(source, np.int32), np.asarray(n_ta, np.int32)),
             ))  # fmt: skip
-    recorded = {name: list(values) for name, values in axes.items()} | {
-        "D": ambient, "widths": list(widths), "pretraining": asdict(pretraining),
+    recorded = axes | {
+        "D": ambient, "widths": list(hidden), "pretraining": asdict(pretraining),
         "finetuning": asdict(finetuning),
     }  # fmt: skip
     return Plan(
         axes=recorded,
         cells=cells,
         groups=groups,
-        seed=seed,
+        seed=seed_of(seed),
         replicates=_checks.dimension("replicates", replicates),
         dtype=DTYPE,
     )
 
 
-def _recipe(name: str, recipe: Recipe) -> Recipe:
-    _checks.instance(name, recipe, Recipe)
-    return recipe.check()
-
-
-def _checked(axes: dict[str, Any]) -> dict[str, list[Any]]:
-    """The axes in Python's own integers and words."""
-    found = {}
-    for name, values in axes.items():
-        check_axis(name, values)
-        found[name] = list(values)
-    for name in ("n_s", "n_ta", "d"):
-        found[name] = [_checks.dimension(name, value) for value in found[name]]
-    for value in found["method"]:
-        _checks.choice("method", value, tuple(METHODS))
-    for value in found["metric"]:
-        _checks.choice("metric", value, METRICS)
-    fewest, most = min(found["n_s"]), max(found["d"])
-    if fewest < most:
-        raise ValueError(f"n_s must be at least d = {most}, got {fewest}")
-    return found
+def _settled(recipe: Recipe) -> Recipe:
+    """A checked recipe of Python's own numbers, as it is recorded."""
+    recipe.check()
+    return Recipe(**plain("recipe", asdict(recipe)))

@@ -2,8 +2,9 @@
 
 from fsd_jax.sweep.accounts import plan_ledger
 from fsd_jax.sweep.few_shot import plan_errors
-from fsd_jax.sweep.grid import Group, Plan, parse_spec
+from fsd_jax.sweep.grid import Group, Plan
 from fsd_jax.sweep.run import run
+from fsd_jax.sweep.spec import parse_spec
 from fsd_jax.sweep.table import load_results, read_results, to_grid
 
 __all__ = [

@@ -17,11 +17,22 @@ from fsd_jax.ledger import INGREDIENTS, METRICS, account
 from fsd_jax.linear_model import LinearProblem
 from fsd_jax.process import geometric_grid
 from fsd_jax.sampler.grid import METHODS
-from fsd_jax.sweep.grid import Group, Plan, check_axis
+from fsd_jax.sweep.grid import (
+    Group,
+    Plan,
+    axis,
+    check_number_of_cells,
+    number,
+    seed_of,
+    size,
+    word,
+)
 
 ROWS = ("total", *INGREDIENTS)
 """What a cell can hold: the whole of a metric, or one ingredient's cost alone."""
 DTYPE = "float32"
+MOST_SIZE = 2**31 - 1
+"""Of samples and dimensions, which become shapes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +113,7 @@ def plan_ledger(
         delta: last time of the sampler.
         T: its first time.
         replicates: worlds for each cell.
-        seed: base seed.
+        seed: base seed, from 0 to ``2**32 - 1``.
         block: worlds of one unit of work.
 
     Returns:
@@ -117,34 +128,43 @@ def plan_ledger(
         >>> len(plan.cells), plan.compilations
         (36, 2)
     """
-    sizes: dict[str, Any] = dict(n_ta=n_ta, n_s=n_s, d=d, D=D, steps=steps)
-    levels: dict[str, Any] = dict(latent_variance=latent_variance, tau=tau)
-    names: dict[str, Any] = dict(metric=metric, ingredient=ingredient)
-    _check(sizes, levels, names)
+    given: dict[str, Any] = dict(n_ta=n_ta, n_s=n_s, d=d, D=D, steps=steps)
+    sizes = {name: axis(name, values, size(MOST_SIZE)) for name, values in given.items()}
+    levels = {
+        "latent_variance": axis("latent_variance", latent_variance, number(DTYPE)),
+        "tau": axis("tau", tau, number(DTYPE, zero=True)),
+    }
+    names = {
+        "metric": axis("metric", metric, word(METRICS)),
+        "ingredient": axis("ingredient", ingredient, word(ROWS)),
+    }
+    _check(sizes, levels)
+    check_number_of_cells(sizes | levels | names)
     _checks.choice("sampler", sampler, METHODS)
-    wanted = tuple(itertools.product(metric, ingredient))
+    delta, T = number(DTYPE)("delta", delta), number(DTYPE)("T", T)
+    wanted = tuple(itertools.product(names["metric"], names["ingredient"]))
     cells: list[dict[str, Any]] = []
     groups: list[Group] = []
-    for size in _product(sizes):
+    for each in _product(sizes):
         program: Any = Accounts(
-            n_ta=size["n_ta"], n_s=size["n_s"], latent_dim=size["d"], ambient_dim=size["D"],
-            times=tuple(np.asarray(geometric_grid(delta, T, size["steps"])).tolist()),
+            n_ta=each["n_ta"], n_s=each["n_s"], latent_dim=each["d"], ambient_dim=each["D"],
+            times=tuple(np.asarray(geometric_grid(delta, T, each["steps"])).tolist()),
             sampler=sampler, wanted=wanted, block=_checks.dimension("block", block),
         )  # fmt: skip
         for level in _product(levels):
             first = len(cells)
-            cells += [size | level | {"metric": m, "ingredient": name} for m, name in wanted]
+            cells += [each | level | {"metric": m, "ingredient": name} for m, name in wanted]
             groups.append(Group(
-                identity=f"ledger {sorted(size.items())}",
+                identity=f"ledger {sorted(each.items())}",
                 cells=tuple(range(first, len(cells))),
                 program=program,
                 arguments=(np.asarray(level["latent_variance"], DTYPE),
                            np.asarray(level["tau"] ** 2, DTYPE)),
             ))  # fmt: skip
-    recorded = {name: list(values) for name, values in (sizes | levels | names).items()}
+    fixed = {"sampler": sampler, "delta": delta, "T": T}
     return Plan(
-        axes=recorded | {"sampler": sampler, "delta": delta, "T": T}, cells=cells, groups=groups,
-        seed=seed, replicates=_checks.dimension("replicates", replicates), dtype=DTYPE,
+        axes=sizes | levels | names | fixed, cells=cells, groups=groups, seed=seed_of(seed),
+        dtype=DTYPE, replicates=_checks.dimension("replicates", replicates),
     )  # fmt: skip
 
 
@@ -152,20 +172,11 @@ def _product(axes: dict[str, Any]) -> list[dict[str, Any]]:
     return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
 
 
-def _check(sizes: dict[str, Any], levels: dict[str, Any], names: dict[str, Any]) -> None:
-    for name, values in (sizes | levels | names).items():
-        check_axis(name, values)
-    for name, values in sizes.items():
-        for value in values:
-            _checks.dimension(name, value)
-    for name, values in levels.items():
-        for value in values:
-            _checks.positive(name, value, np.dtype(DTYPE), ndim=(0,), zero=name == "tau")
-    for value in names["metric"]:
-        _checks.choice("metric", value, METRICS)
-    for value in names["ingredient"]:
-        _checks.choice("ingredient", value, ROWS)
+def _check(sizes: dict[str, Any], levels: dict[str, Any]) -> None:
+    """What the axes must be together."""
     most = max(sizes["d"])
     for name in ("n_s", "D"):
         if min(sizes[name]) < most:
             raise ValueError(f"{name} must be at least d = {most}, got {min(sizes[name])}")
+    for value in levels["tau"]:
+        _checks.positive("tau**2", value * value, DTYPE, ndim=(0,), zero=True)

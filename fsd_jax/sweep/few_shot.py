@@ -13,8 +13,17 @@ from jaxtyping import Array, Float, Key
 
 from fsd_jax import _checks
 from fsd_jax.simulate import replicate, sampled
-from fsd_jax.simulate.inputs import METHODS, METRICS, Errors
-from fsd_jax.sweep.grid import Group, Plan, check_axis
+from fsd_jax.simulate.replicate import METHODS, METRICS
+from fsd_jax.sweep.grid import (
+    Group,
+    Plan,
+    axis,
+    check_number_of_cells,
+    number,
+    seed_of,
+    size,
+    word,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +80,7 @@ class WithNoise:
         return _rows(found)
 
 
-def _rows(found: Errors) -> Float[Array, "rows block"]:
+def _rows(found: replicate.Errors) -> Float[Array, "rows block"]:
     """Points slowest, then methods and metrics: the grid's order within a group."""
     stacked = jnp.stack(list(found.values()), axis=1)
     return stacked.reshape(-1, stacked.shape[-1])
@@ -108,8 +117,8 @@ def plan_errors(
         method: ``"rank"``, ``"integrated"``, ``"orthonormal"``, see `simulate.errors`.
         metric: ``"subspace_error"``, ``"score_error"``, ``"loss_gap"``, ``"kl"``.
         replicates: replicates of each cell.
-        seed: base seed.
-        dtype: of the draws, see `simulate.errors`; None is JAX's default.
+        seed: base seed, from 0 to ``2**32 - 1``.
+        dtype: of the draws; None is JAX's default. float32 is enough for any sample size.
 
     Returns:
         The plan.
@@ -123,61 +132,70 @@ def plan_errors(
         >>> len(plan.cells), len(plan.groups), plan.compilations
         (8, 4, 1)
     """
-    axes: dict[str, Sequence[Any]] = {
-        "n_ta": n_ta, "n_s": n_s, "d": d, "D": D, "t": t, "latent_variance": latent_variance,
-        "tau": tau, "method": method, "metric": metric,
+    floating = _dtype(dtype)
+    positive, zero = number(floating), number(floating, zero=True)
+    axes = {
+        "n_ta": axis("n_ta", n_ta, size()), "n_s": axis("n_s", n_s, size(none=True)),
+        "d": axis("d", d, size()), "D": axis("D", D, size(none=True)), "t": axis("t", t, positive),
+        "latent_variance": axis("latent_variance", latent_variance, positive),
+        "tau": axis("tau", tau, zero), "method": axis("method", method, word(METHODS)),
+        "metric": axis("metric", metric, word(METRICS)),
     }  # fmt: skip
-    _check(axes)
-    replicates = _checks.dimension("replicates", replicates)
-    if seed < 0:
-        raise ValueError(f"seed must not be negative, got {seed}")
+    _check(axes, floating)
     cells: list[dict[str, Any]] = []
     members: dict[tuple[Any, ...], list[int]] = {}
     for values in itertools.product(*axes.values()):
         cell = dict(zip(axes, values, strict=True))
         if cell["tau"] == 0:
-            if cell["D"] != D[0]:
+            if cell["D"] != axes["D"][0]:
                 continue
             cell["D"] = None
         shared = tuple(cell[name] for name in ("n_ta", "n_s", "d", "D", "tau"))
         members.setdefault(shared, []).append(len(cells))
         cells.append(cell)
-    floating = jnp.zeros((), dtype).dtype
-    points = np.asarray(list(itertools.product(t, latent_variance)), floating)
+    points = np.asarray(list(itertools.product(axes["t"], axes["latent_variance"])), floating)
     groups = [
-        _group(shared, tuple(places), points, tuple(method), tuple(metric))
+        _group(shared, tuple(places), points, tuple(axes["method"]), tuple(axes["metric"]))
         for shared, places in members.items()
     ]
-    recorded = {name: list(values) for name, values in axes.items()}
     return Plan(
-        axes=recorded,
+        axes=axes,
         cells=cells,
         groups=groups,
-        seed=seed,
-        replicates=replicates,
+        seed=seed_of(seed),
+        replicates=_checks.dimension("replicates", replicates),
         dtype=str(floating),
     )
 
 
-def _check(axes: dict[str, Sequence[Any]]) -> None:
-    for name, values in axes.items():
-        check_axis(name, values)
-        for value in values:
-            if name in ("n_ta", "d") or (name in ("n_s", "D") and value is not None):
-                _checks.dimension(name, value)
-            elif name in ("t", "latent_variance", "tau"):
-                _checks.positive(name, value, np.float64, ndim=(0,), zero=name == "tau")
-    for value in axes["method"]:
-        _checks.choice("method", value, METHODS)
-    for value in axes["metric"]:
-        _checks.choice("metric", value, METRICS)
+def _dtype(dtype: DTypeLike | None) -> np.dtype:
+    try:
+        floating = jnp.zeros((), dtype).dtype
+    except TypeError:
+        floating = np.dtype(object)
+    if floating not in (np.float32, np.float64):
+        raise ValueError(f"dtype must be float32, float64 or None, got {dtype!r}")
+    return floating
+
+
+def _check(axes: dict[str, Any], dtype: np.dtype) -> None:
+    """What the axes must be together."""
+    check_number_of_cells(axes)
+    most, limit = max(axes["d"]), float(np.finfo(dtype).max)
+    for name in ("n_ta", "n_s"):
+        for value in axes[name]:
+            # Degrees of freedom are computed with; of integers Python compares all digits.
+            if value is not None and most * value > limit:
+                raise ValueError(f"{name} times d must be below {limit:.3g} in {dtype}")
     if any(value > 0 for value in axes["tau"]):
         for dim in axes["D"]:
-            if dim is None or dim <= max(axes["d"]):
+            if dim is None or dim <= most:
                 raise ValueError(
                     f"tau > 0 needs ambient dimensions D above every d, got D = {dim}; without "
                     "noise no error depends on D"
                 )
+        for value in axes["tau"]:
+            _checks.positive("tau**2", value * value, dtype, ndim=(0,), zero=True)
 
 
 def _group(

@@ -1,86 +1,24 @@
-"""What to sweep: values written as specifications, cells in grid order, groups that share draws."""
+"""What to sweep: cells in grid order, groups that share draws; all of it in its final form."""
 
 import math
 import re
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
+import jax
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
-Value = float | int | None
-MOST_VALUES = 100_000
-_RANGE = re.compile(r"(?P<kind>lin|log)(?P<number>\d+)")
+from fsd_jax import _checks
+from fsd_jax._files import plain
 
-
-def parse_spec(name: str, text: str, *, whole: bool = False, infinite: bool = False) -> list[Value]:
-    """The values of a specification: ``10``, ``4,8,16``, ``4:4096:log2`` or ``1:9:lin5``.
-
-    ``logB`` multiplies by B from the first value up to the last; ``linN`` takes N equally spaced
-    values, ends included.
-
-    Args:
-        name: option's name, for messages.
-        text: the specification.
-        whole: the values must be integers (``1e4`` is one).
-        infinite: ``inf`` is allowed and becomes None.
-
-    Returns:
-        The values, in the order written, without repetition.
-
-    Raises:
-        ValueError: not a specification, or a value out of range.
-    """
-    values: list[float] = []
-    for part in text.split(","):
-        values += _range(name, part) if ":" in part else [_number(name, part)]
-    parsed = [_admit(name, value, whole, infinite) for value in values]
-    return list(dict.fromkeys(parsed))
-
-
-def _admit(name: str, value: float, whole: bool, infinite: bool) -> Value:
-    if math.isinf(value) and infinite:
-        return None
-    if not math.isfinite(value):
-        raise ValueError(f"{name} must be finite, got {value:g}")
-    if not whole:
-        return value
-    if value != int(value) or value < 1:
-        raise ValueError(f"{name} takes integers of at least 1, got {value:g}")
-    return int(value)
-
-
-def _number(name: str, text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(
-            f"{name} takes a number, a list 4,8,16 or a range 4:4096:log2 or 1:9:lin5, got {text!r}"
-        ) from None
-
-
-def _range(name: str, text: str) -> list[float]:
-    parts = text.split(":")
-    how = _RANGE.fullmatch(parts[-1])
-    if len(parts) != 3 or how is None:
-        raise ValueError(
-            f"{name} takes ranges like 4:4096:log2 (times 2) or 1:9:lin5 (5 values), got {text!r}"
-        )
-    low, high, number = _number(name, parts[0]), _number(name, parts[1]), int(how["number"])
-    if not low <= high:
-        raise ValueError(f"{name}: a range goes up, got {text!r}")
-    if how["kind"] == "lin":
-        if not 1 <= number <= MOST_VALUES:
-            raise ValueError(f"{name}: linN needs N from 1 to {MOST_VALUES}, got {text!r}")
-        return [float(x) for x in np.linspace(low, high, number)]
-    if number < 2 or low <= 0:
-        raise ValueError(f"{name}: logB needs B of at least 2 and a positive start, got {text!r}")
-    values = [low]
-    # A last value that is off by rounding is still the last value.
-    while values[-1] * number <= high * (1 + 1e-12):
-        values.append(values[-1] * number)
-    return values
+MOST_SEED = 2**32 - 1
+"""A generator is seeded with 32 bits; what is above them would be dropped."""
+MOST_CELLS = 10_000_000
+_TAKEN = re.compile(r"mean|stderr|q\d\d|replicates|seed|status")
+"""Names of the columns that a row gets beside its cell's."""
 
 
 @runtime_checkable
@@ -120,7 +58,7 @@ class Plan:
         axes: what was asked for, for the manifest.
         cells: head of each row of results, in grid order.
         groups: the work.
-        seed: base seed.
+        seed: base seed, below ``2**32``.
         replicates: replicates of every cell.
         dtype: of the draws, for the manifest.
     """
@@ -145,12 +83,127 @@ class Plan:
         return sum(-(-self.replicates // g.program.block) for g in self.groups)
 
 
-def check_axis(name: str, values: Any) -> None:
-    """Refuse what is not a sequence of different values.
+def settled(plan: Plan) -> Plan:
+    """The plan as it is run and recorded: plain numbers and words, each cell in one group.
 
     Raises:
-        ValueError: naming the axis.
+        ValueError: what cannot be run or written down, before any work.
     """
-    proper = isinstance(values, Sequence) and not isinstance(values, str) and len(values)
-    if not proper or len(set(values)) < len(values):
-        raise ValueError(f"{name} must be a sequence of different values, got {values!r}")
+    _checks.instance("plan", plan, Plan, "make one with plan_errors, or with Plan")
+    axes = _named("axes", plan.axes)
+    for name in ("replicates", "seed", "dtype"):
+        if name in axes:
+            raise ValueError(f"axes must not be called {name!r}, which every plan has")
+    cells = [_named("cells", cell) for cell in plan.cells]
+    for name in {name for cell in cells for name in cell}:
+        if _TAKEN.fullmatch(name):
+            raise ValueError(f"cells must not have a column {name!r}, which every row has")
+    for number, group in enumerate(plan.groups):
+        _checks.instance(f"groups[{number}]", group, Group, "make it with sweep.Group")
+        _checks.dimension(f"groups[{number}].program.block", group.program.block)
+    places = [place for group in plan.groups for place in group.cells]
+    if sorted(places) != list(range(len(cells))) or not cells:
+        raise ValueError(
+            f"groups must hold the place of each of the {len(cells)} cells once and there must be "
+            f"one, got places {sorted(places)[:8]}{' ...' if len(places) > 8 else ''}"
+        )
+    return replace(
+        plan, axes=axes, cells=cells, seed=seed_of(plan.seed), dtype=str(plan.dtype),
+        replicates=_checks.dimension("replicates", plan.replicates),
+    )  # fmt: skip
+
+
+def _named(name: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{name} must map names to values, got {_checks.named(value)}")
+    return plain(name, value)
+
+
+def seed_of(seed: Any) -> int:
+    """A checked seed: different ones give different draws.
+
+    Raises:
+        ValueError: no integer, or out of range.
+    """
+    return _checks.dimension("seed", seed, low=0, high=MOST_SEED)
+
+
+def axis(name: str, values: Any, admit: Callable[[str, Any], Any]) -> list[Any]:
+    """The values of an axis, as `admit` returns them: the checked value is the one that is used.
+
+    Args:
+        name: the axis.
+        values: a sequence or an array with one axis; NumPy's scalars become Python's.
+        admit: from the axis' name and a value to the value in its final form.
+
+    Raises:
+        ValueError: no sequence of different values, or what `admit` refuses.
+    """
+    given = _listed(values)
+    found = [admit(name, value) for value in given or ()]
+    if not found or len(set(found)) < len(found):
+        raise ValueError(f"{name} must be a sequence of different values, got {values!r:.200}")
+    return found
+
+
+def _listed(values: Any) -> list[Any] | None:
+    if isinstance(values, (np.ndarray, jax.Array)) or hasattr(values, "__array__"):
+        array = np.asarray(values)
+        if array.ndim != 1 or np.ma.isMaskedArray(values):
+            return None
+        # Long double has no Python number of its own.
+        return (array.astype(float) if array.dtype.char == "g" else array).tolist()
+    if isinstance(values, Sequence) and not isinstance(values, (str, bytes)):
+        return [_scalar(value) for value in values]
+    return None
+
+
+def _scalar(value: Any) -> Any:
+    if isinstance(value, (np.generic, np.ndarray, jax.Array)) and np.ndim(value) == 0:
+        return float(value) if value.dtype.char == "g" else value.item()
+    return value
+
+
+def number(dtype: DTypeLike, *, zero: bool = False) -> Callable[[str, Any], float]:
+    """For `axis`: positive finite numbers in `dtype`; with `zero`, zero too."""
+
+    def admit(name: str, value: Any) -> float:
+        _checks.positive(name, value, dtype, ndim=(0,), zero=zero)
+        return float(value)
+
+    return admit
+
+
+def size(high: int | None = None, *, none: bool = False) -> Callable[[str, Any], int | None]:
+    """For `axis`: integers from 1 to `high`; with `none`, None too."""
+
+    def admit(name: str, value: Any) -> int | None:
+        if value is None and none:
+            return None
+        return _checks.dimension(name, value, high=high)
+
+    return admit
+
+
+def word(options: Sequence[str]) -> Callable[[str, Any], str]:
+    """For `axis`: one of some words."""
+
+    def admit(name: str, value: Any) -> str:
+        _checks.choice(name, value, tuple(options))
+        return str(value)
+
+    return admit
+
+
+def check_number_of_cells(axes: Mapping[str, Sequence[Any]]) -> None:
+    """Refuse a grid that would fill the memory before it is swept.
+
+    Raises:
+        ValueError: more than `MOST_CELLS`.
+    """
+    cells = math.prod(len(values) for values in axes.values())
+    if cells > MOST_CELLS:
+        raise ValueError(
+            f"the grid has {cells} cells, and {MOST_CELLS} are the most; take fewer values of "
+            + ", ".join(name for name, values in axes.items() if len(values) > 1)
+        )

@@ -5,13 +5,16 @@ it. Blocks are merged on the host in float64, in block order. So a result depend
 not on batch size, devices, order or interruptions.
 """
 
+import contextlib
 import hashlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +22,11 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from fsd_jax import _checks
-from fsd_jax.sweep.grid import Group, Plan, Program
-from fsd_jax.sweep.table import Journal, Tally, write_results
+from fsd_jax.sweep.grid import Group, Plan, Program, settled
+from fsd_jax.sweep.journal import Journal
+from fsd_jax.sweep.table import RESULTS, config_hash, write_results
+from fsd_jax.sweep.tally import Tally
+from fsd_jax.sweep.together import agree, attempt, everyone, together
 
 log = logging.getLogger("fsd_jax")
 BATCH_SIZE = 65_536
@@ -40,6 +46,8 @@ def run(
 
     Killed at any moment, it can be resumed: at most the running batch is done again and the results
     end with the same bytes. A group that fails is recorded in its rows' status; the others go on.
+    The folder is this run's as long as it lasts: another one that wants it is refused. Where there
+    are several processes all must be given the same, and an error on one is raised on all.
 
     Args:
         plan: from `plan_errors`, or your own cells and programs.
@@ -56,9 +64,9 @@ def run(
         The path of ``results.jsonl``.
 
     Raises:
-        ValueError: options out of range, a folder that holds another sweep or, without `resume`,
-            any sweep.
-        OSError: the folder cannot be written.
+        ValueError: options or a plan out of range; a folder that holds another sweep or, without
+            `resume`, anything that a sweep writes; a folder that another run is writing to.
+        OSError: the folder cannot be written, which is found before the work.
 
     Example:
         >>> import tempfile
@@ -67,67 +75,129 @@ def run(
         >>> sweep.run(plan, tempfile.mkdtemp()).name
         'results.jsonl'
     """
-    batch_size = _checks.dimension("batch_size", batch_size)
-    chosen = _devices(devices)
-    journal = Journal(plan, Path(out), resume=resume, writes=jax.process_index() == 0)
-    # Nobody may write before everybody has read.
-    _meet("fsd_jax sweep: read")
-    journal.begin()
-    failed: dict[int, str] = {}
-    done = sum(tally.blocks for tally in journal.tallies.values())
-    with ThreadPoolExecutor(len(chosen)) as pool:
-        for index, group in enumerate(plan.groups):
-            tally = journal.tallies.setdefault(index, Tally.empty(len(group.cells)))
-            before = tally.blocks
-            batches = _advance(plan, group, tally, pool, chosen, batch_size)
-            while True:
-                try:
-                    next(batches)
-                except StopIteration:
-                    break
-                except Exception as error:
+    work = together(lambda: _settle(plan, batch_size, devices, resume, progress))
+    agree(work.facts())
+    folder = Path(out)
+    with contextlib.ExitStack() as held:
+
+        def take() -> Journal | None:
+            # Process 0 alone looks at the folder and owns it; the others need not even see it.
+            if jax.process_index() > 0:
+                return None
+            return held.enter_context(Journal(work.plan, folder, resume=work.resume))
+
+        journal = together(take)
+        failed = _run(work, journal)
+        together(lambda: journal and write_results(work.plan, folder, journal.tallies, failed))
+    return folder / RESULTS
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Work:
+    """What `run` was asked for, checked."""
+
+    plan: Plan
+    batch_size: int
+    devices: Sequence[jax.Device]
+    resume: bool
+    progress: Callable[[int, int], None] | None
+
+    @property
+    def workers(self) -> int:
+        return len(self.devices) * jax.process_count()
+
+    def facts(self) -> dict[str, Any]:
+        """What all processes of a run must have been given alike."""
+        return {
+            "seed": self.plan.seed, "replicates": self.plan.replicates,
+            "plan, generator or precision": config_hash(self.plan),
+            "batch_size": self.batch_size, "number of devices": len(self.devices),
+            "resume": self.resume,
+        }  # fmt: skip
+
+
+def _settle(plan: Plan, batch_size: Any, devices: Any, resume: Any, progress: Any) -> _Work:
+    _checks.callback("progress", progress)
+    return _Work(
+        plan=settled(plan),
+        batch_size=_checks.dimension("batch_size", batch_size),
+        devices=_devices(devices),
+        resume=_checks.boolean("resume", resume),
+        progress=progress,
+    )
+
+
+def _run(work: _Work, journal: Journal | None) -> dict[int, str]:
+    """Bring all groups to all replicates; why some failed, by place."""
+    groups, failed = work.plan.groups, {}
+    if journal is not None:
+        for index, group in enumerate(groups):
+            journal.tallies.setdefault(index, Tally.empty(len(group.cells)))
+    begun = np.array([journal.tallies[i].blocks if journal else 0 for i in range(len(groups))])
+    begun = everyone(begun[None])[0].tolist()
+    done = sum(begun)
+
+    def record(index: int, values: list[np.ndarray]) -> None:
+        if journal is not None:
+            journal.append(index, values)
+        if work.progress is not None:
+            work.progress(done, work.plan.blocks)
+
+    with ThreadPoolExecutor(len(work.devices)) as pool:
+        for index, group in enumerate(groups):
+            for found in _advance(work, group, begun[index], pool):
+                if isinstance(found, Exception):
                     # One group must not take the sweep down; its rows say why it has no numbers.
-                    log.warning("sweep: %s failed: %s", group.identity, error)
-                    failed[index] = f"failed: {type(error).__name__}: {error}".splitlines()[0]
+                    log.warning("sweep: %s failed: %s", group.identity, found)
+                    failed[index] = f"failed: {type(found).__name__}: {found}".splitlines()[0]
                     break
+                done += len(found)
                 # A full disk, or a caller who stops the sweep, is no failure of the group.
-                journal.append(index, tally)
-                if progress is not None:
-                    progress(done + tally.blocks - before, plan.blocks)
-            done += tally.blocks - before
-    _meet("fsd_jax sweep: done")
-    return write_results(plan, Path(out), journal, failed)
+                together(partial(record, index, found))
+    return failed
 
 
 def _advance(
-    plan: Plan, group: Group, tally: Tally, pool: Executor, devices: Sequence[jax.Device],
-    batch_size: int,
-) -> Iterator[None]:  # fmt: skip
-    """Bring a tally to all replicates, one batch at a time; yields after each."""
-    block = group.program.block
-    total = -(-plan.replicates // block)
-    workers = len(devices) * jax.process_count()
-    capacity = max(batch_size // (block * workers), 1)
+    work: _Work, group: Group, begun: int, pool: Executor
+) -> Iterator[list[np.ndarray] | Exception]:
+    """The values of a group's blocks from `begun` on, a batch at a time, or why there are none."""
+    block, workers, replicates = group.program.block, work.workers, work.plan.replicates
+    total = -(-replicates // block)
+    capacity = max(work.batch_size // (block * workers), 1)
     draw = _compiled(group.program, capacity)
-    key = stream(plan.seed, group.identity)
+    key = stream(work.plan.seed, group.identity)
 
-    def work(device: jax.Device, bounds: np.ndarray) -> np.ndarray:
+    def one(device: jax.Device, bounds: np.ndarray) -> np.ndarray:
         given = jax.device_put((key, bounds, *group.arguments), device)
         return np.asarray(draw(*given))
 
-    while tally.blocks < total:
-        first, last = tally.blocks, min(tally.blocks + capacity * workers, total)
+    def compute(bounds: np.ndarray) -> np.ndarray:
+        values = np.stack(list(pool.map(one, work.devices, bounds)))
+        if values.shape[2:] != (len(group.cells), block):
+            raise ValueError(
+                f"a program must return (rows, block) = {(len(group.cells), block)}, one row for "
+                f"each cell of its group, got {values.shape[2:]}"
+            )
+        return values
+
+    while begun < total:
+        first, last = begun, min(begun + capacity * workers, total)
         each = -(-(last - first) // workers)
         starts = np.minimum(first + each * np.arange(workers), last)
         stops = np.minimum(starts + each, last)
         bounds = np.stack([starts, stops], axis=1)
-        mine = bounds[jax.process_index() * len(devices) :][: len(devices)]
-        values = _gather(np.stack(list(pool.map(work, devices, mine))))
+        mine = bounds[jax.process_index() * len(work.devices) :][: len(work.devices)]
+        values = attempt(partial(compute, mine))
+        if isinstance(values, Exception):
+            yield values
+            return
+        values, found = everyone(values), []
         for number in range(first, last):
             worker, place = divmod(number - first, each)
-            live = min(plan.replicates - number * block, block)
-            tally.add(values[worker, place, :, :live])
-        yield
+            live = min(replicates - number * block, block)
+            found.append(values[worker, place, :, :live])
+        begun = last
+        yield found
 
 
 def stream(seed: int, identity: str) -> Key[Array, ""]:
@@ -158,6 +228,9 @@ def _compiled(program: Program, capacity: int) -> Callable[..., Array]:
             return values.at[place].set(jax.lax.optimization_barrier(fresh))
 
         shape = jax.eval_shape(program, key, *arguments)
+        real = isinstance(shape, jax.ShapeDtypeStruct)
+        if not real or jnp.issubdtype(shape.dtype, jnp.complexfloating):
+            raise ValueError(f"a program must return one array of real numbers, got {shape}")
         # A buffer with one place only would be simplified away, and the loop be fused differently.
         empty = jnp.zeros((max(capacity, 2), *shape.shape), shape.dtype)
         return jax.lax.fori_loop(0, stop - start, one, empty)
@@ -171,20 +244,3 @@ def _devices(number: int | None) -> list[jax.Device]:
         return available
     number = _checks.dimension("devices", number, high=len(available), top=" (the devices here)")
     return available[:number]
-
-
-def _gather(values: np.ndarray) -> np.ndarray:
-    """All workers' values on every host."""
-    if jax.process_count() == 1:
-        return values
-    from jax.experimental import multihost_utils
-
-    return np.asarray(multihost_utils.process_allgather(values, tiled=True))
-
-
-def _meet(name: str) -> None:
-    """Wait for the other processes, where there are any."""
-    if jax.process_count() > 1:
-        from jax.experimental import multihost_utils
-
-        multihost_utils.sync_global_devices(name)

@@ -1,222 +1,166 @@
-"""Durable results: a journal while a sweep runs, one JSON line a cell when it is done."""
+"""Durable results: what a sweep is, a manifest, one JSON line a cell; as tables and grids."""
 
+import contextlib
 import hashlib
 import json
 import math
-import os
-import time
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-from fsd_jax._files import write_text
-from fsd_jax._provenance import provenance
+from fsd_jax._files import plain, write_new, write_text
+from fsd_jax._provenance import provenance, randomness
 from fsd_jax.sweep.grid import Plan
+from fsd_jax.sweep.tally import PERCENTS, Tally
 
-PERCENTS = (5, 50, 95)
-"""Quantiles of the rows."""
-RESULTS, MANIFEST, JOURNAL = "results.jsonl", "manifest.json", "journal.jsonl"
-SYNC_EVERY = 1.0
-"""Seconds between two forced writes to disk: a kill loses nothing, a power cut this much."""
-
-
-@dataclass(kw_only=True)
-class Tally:
-    """Running statistics of a group's rows, in float64.
-
-    Attributes:
-        blocks: blocks merged.
-        count: replicates merged.
-        mean: ``(rows,)``.
-        squares: ``(rows,)`` sums of squared deviations from the mean.
-        bad: ``(rows,)`` replicates that were not finite.
-        quantiles: ``(rows, Q)`` the blocks' sample quantiles, averaged.
-    """
-
-    blocks: int
-    count: int
-    mean: np.ndarray
-    squares: np.ndarray
-    bad: np.ndarray
-    quantiles: np.ndarray
-
-    @classmethod
-    def empty(cls, rows: int) -> "Tally":
-        """Nothing merged yet."""
-        zeros = np.zeros(rows)
-        return cls(blocks=0, count=0, mean=zeros, squares=zeros, bad=zeros,
-                   quantiles=np.zeros((rows, len(PERCENTS))))  # fmt: skip
-
-    def add(self, values: np.ndarray) -> None:
-        """Merge a block's ``(rows, replicates)`` values (Chan et al., 1983)."""
-        live = values.shape[1]
-        total, wide = self.count + live, values.astype(np.float64)
-        # The sample quantile that is one of the values: the inverse of the empirical distribution.
-        places = [(live * percent + 99) // 100 - 1 for percent in PERCENTS]
-        quantiles = np.partition(wide, places, axis=1)[:, places]
-        with np.errstate(invalid="ignore", over="ignore"):
-            mean = wide.mean(axis=1)
-            squares = ((wide - mean[:, None]) ** 2).sum(axis=1)
-            step = mean - self.mean
-            self.mean = self.mean + step * (live / total)
-            self.squares = self.squares + squares + step**2 * (self.count * live / total)
-            self.quantiles = self.quantiles + (quantiles - self.quantiles) * (live / total)
-        self.bad = self.bad + (~np.isfinite(wide)).sum(axis=1)
-        self.blocks, self.count = self.blocks + 1, total
-
-    def to_json(self) -> dict[str, Any]:
-        """As JSON values, which keep every digit."""
-        arrays = {name: getattr(self, name).tolist() for name in _ARRAYS}
-        return {"blocks": self.blocks, "count": self.count, **arrays}
-
-    @classmethod
-    def from_json(cls, entry: Mapping[str, Any]) -> "Tally":
-        """Back from `to_json`."""
-        arrays = {name: np.asarray(entry[name], float) for name in _ARRAYS}
-        return cls(blocks=entry["blocks"], count=entry["count"], **arrays)
-
-
-_ARRAYS = ("mean", "squares", "bad", "quantiles")
+RESULTS, MANIFEST = "results.jsonl", "manifest.json"
+FORMAT = 2
+"""Of the folder. The journals of format 1 had no checksums."""
 
 
 def configuration(plan: Plan) -> dict[str, Any]:
-    """What the numbers depend on."""
+    """What was asked for, as JSON gives it back."""
+    asked = {"replicates": plan.replicates, "seed": plan.seed, "dtype": str(plan.dtype)}
+    return plain("axes", {**plan.axes, **asked})
+
+
+def identity(plan: Plan) -> dict[str, Any]:
+    """All that the numbers depend on: what was asked for, JAX's settings, and the work itself."""
     return {
-        **plan.axes,
-        "replicates": plan.replicates,
-        "seed": plan.seed,
-        "dtype": plan.dtype,
+        "configuration": configuration(plan),
+        "settings": randomness(),
+        "work": _work(plan),
     }
 
 
 def config_hash(plan: Plan) -> str:
     """Twelve hex digits that name a configuration."""
-    text = json.dumps(configuration(plan), sort_keys=True)
+    return _hash(identity(plan))
+
+
+def _hash(held: Mapping[str, Any]) -> str:
+    text = json.dumps({name: held[name] for name in _IDENTITY}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+_IDENTITY = ("configuration", "settings", "work")
+
+
+def _work(plan: Plan) -> str:
+    """A digest of cells, programs and arguments, which a plan of your own does not name."""
+    total = hashlib.sha256(json.dumps(plain("cells", list(plan.cells))).encode())
+    for group in plan.groups:
+        # An address in memory says nothing about what is there.
+        program = re.sub(r" at 0x[0-9a-f]+", "", repr(group.program))
+        kind = type(group.program).__qualname__
+        places = list(map(int, group.cells))
+        total.update(json.dumps([group.identity, places, kind, program]).encode())
+        for argument in group.arguments:
+            keys = jnp.issubdtype(argument.dtype, jax.dtypes.prng_key)
+            array = np.asarray(jax.random.key_data(argument) if keys else argument)
+            total.update(f"{array.dtype.str} {array.shape}".encode())
+            total.update(np.ascontiguousarray(array).data)
+    return total.hexdigest()[:16]
 
 
 def read_manifest(folder: str | PathLike[str]) -> dict[str, Any] | None:
     """The manifest of a sweep's folder, or None where there is none.
 
     Raises:
-        ValueError: a manifest that cannot be read.
+        ValueError: a manifest that cannot be read, or is damaged.
     """
     path = Path(folder) / MANIFEST
     try:
-        return json.loads(path.read_text())
+        held = json.loads(path.read_bytes())
+        if not isinstance(held["configuration"], dict):
+            raise ValueError("its configuration is no dictionary")
+        if "format" in held and _hash(held) != held["hash"]:
+            raise ValueError("its hash does not match its content")
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
-        raise ValueError(f"cannot read {str(path)!r}: {error}") from None
+    except Exception as error:  # Whatever a parser thinks of damaged bytes.
+        words = f"{type(error).__name__}: {error}"
+        raise ValueError(f"cannot read {str(path)!r}: {words}") from None
+    return held
 
 
-class Journal:
-    """The tallies so far, each batch's on a line of its own; the last line may be torn.
+def write_manifest(plan: Plan, folder: Path) -> None:
+    """Begin a sweep in a folder that has none.
 
-    Attributes:
-        tallies: by place of the group in the plan.
-        writes: whether this process owns the folder; the others only read.
+    Raises:
+        FileExistsError: it has one.
     """
-
-    def __init__(self, plan: Plan, folder: Path, *, resume: bool, writes: bool) -> None:
-        """Read what the folder holds, changing nothing.
-
-        Raises:
-            ValueError: it holds another sweep or, without `resume`, any sweep.
-        """
-        self.writes = writes
-        self._plan, self._folder, self._path = plan, folder, folder / JOURNAL
-        self._synced = time.monotonic()
-        manifest = read_manifest(folder)
-        self._starts = manifest is None
-        self.tallies: dict[int, Tally] = {}
-        if manifest is None:
-            return
-        if not resume:
-            raise ValueError(
-                f"{str(folder)!r} holds a sweep already; resume it, or choose another folder"
-            )
-        _compare(manifest["configuration"], configuration(plan), folder)
-        self.tallies, self._whole = _read_journal(self._path)
-
-    def begin(self) -> None:
-        """Make the folder ready for `append`: a manifest, and a journal without a torn line."""
-        if not self.writes:
-            return
-        if self._starts:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            # A journal without a manifest belongs to nothing.
-            self._path.unlink(missing_ok=True)
-            _write_manifest(self._plan, self._folder)
-        elif self._path.exists():
-            os.truncate(self._path, self._whole)
-
-    def append(self, index: int, tally: Tally) -> None:
-        """Record a group's tally."""
-        if not self.writes:
-            return
-        line = json.dumps({"group": index, **tally.to_json()}) + "\n"
-        with open(self._path, "ab") as file:
-            file.write(line.encode())
-            file.flush()
-            if time.monotonic() - self._synced > SYNC_EVERY:
-                os.fsync(file.fileno())
-                self._synced = time.monotonic()
-
-
-def _read_journal(path: Path) -> tuple[dict[int, Tally], int]:
-    """The last tally of each group, and the length of the part that is whole."""
-    tallies: dict[int, Tally] = {}
-    whole = 0
-    if not path.exists():
-        return tallies, whole
-    with open(path, "rb") as file:
-        for line in file:
-            if not line.endswith(b"\n"):
-                break
-            entry = json.loads(line)
-            tallies[entry["group"]] = Tally.from_json(entry)
-            whole += len(line)
-    return tallies, whole
-
-
-def _write_manifest(plan: Plan, folder: Path) -> None:
+    found = identity(plan)
     manifest = {
-        "configuration": configuration(plan),
-        "hash": config_hash(plan),
+        "format": FORMAT,
+        **found,
+        "hash": _hash(found),
         "cells": len(plan.cells),
         "compilations": plan.compilations,
         "provenance": provenance(),
     }
-    text = json.dumps(manifest, indent=2) + "\n"
-    write_text(folder / MANIFEST, text)
+    write_new(folder / MANIFEST, json.dumps(manifest, indent=2) + "\n")
 
 
-def _compare(held: Mapping[str, Any], wanted: Mapping[str, Any], folder: Path) -> None:
-    for name in [*wanted, *(name for name in held if name not in wanted)]:
-        if held.get(name) != wanted.get(name):
-            raise ValueError(
-                f"{str(folder)!r} holds a sweep with {name} = {held.get(name)}, not "
-                f"{wanted.get(name)}; give the same {name}, or choose another folder"
-            )
+def compare(held: Mapping[str, Any], plan: Plan, folder: Path) -> None:
+    """Refuse to go on with another sweep.
+
+    Raises:
+        ValueError: naming what differs.
+    """
+    if held.get("format") != FORMAT:
+        raise ValueError(
+            f"{str(folder)!r} holds a sweep of another release (format {held.get('format', 1)}, "
+            f"not {FORMAT}), whose journal this one cannot verify; choose another folder"
+        )
+    wanted = identity(plan)
+    if _hash(held) == _hash(wanted):
+        return
+    for part in ("configuration", "settings"):
+        ours, theirs = wanted[part], held[part]
+        for name in [*ours, *(name for name in theirs if name not in ours)]:
+            if theirs.get(name) != ours.get(name):
+                raise ValueError(
+                    f"{str(folder)!r} holds a sweep with {name} = {theirs.get(name)}, not "
+                    f"{ours.get(name)}; give the same {name}, or choose another folder"
+                )
+    raise ValueError(
+        f"{str(folder)!r} holds a sweep with other cells, programs or arguments of its groups; "
+        "give the same plan, or choose another folder"
+    )
 
 
-def write_results(plan: Plan, folder: Path, journal: Journal, failed: Mapping[int, str]) -> Path:
+def write_results(
+    plan: Plan, folder: Path, tallies: Mapping[int, Tally], failed: Mapping[int, str]
+) -> Path:
     """Replace ``results.jsonl``: a row for each cell, in grid order."""
     rows: dict[int, dict[str, Any]] = {}
     for index, group in enumerate(plan.groups):
-        tally = journal.tallies[index]
+        tally = tallies[index]
         for row, place in enumerate(group.cells):
             rows[place] = _row(plan, plan.cells[place], tally, row, failed.get(index))
     text = "".join(json.dumps(rows[place], allow_nan=False) + "\n" for place in sorted(rows))
     path = folder / RESULTS
-    if journal.writes:
-        write_text(path, text)
+    write_text(path, text)
     return path
+
+
+def has_foreign_rows(plan: Plan, folder: Path) -> bool:
+    """Whether ``results.jsonl`` has rows that are not of this plan; damaged ones are nobody's."""
+    names = set(plan.cells[0]) | {"mean", "stderr"}
+    with contextlib.suppress(FileNotFoundError):
+        for line in (folder / RESULTS).read_bytes().splitlines():
+            with contextlib.suppress(ValueError, RecursionError):
+                row = json.loads(line)
+                if isinstance(row, dict) and not names <= set(row):
+                    return True
+    return False
 
 
 def _row(
@@ -250,11 +194,28 @@ def read_results(folder: str | PathLike[str]) -> list[dict[str, Any]]:
     """
     path = Path(folder) / RESULTS
     try:
-        return [json.loads(line) for line in path.read_text().splitlines()]
-    except (OSError, ValueError) as error:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
         raise ValueError(
             f"{str(folder)!r} holds no finished sweep ({error}); run or resume it first"
         ) from None
+    if not lines:
+        raise ValueError(f"{str(path)!r} is empty; resume the sweep to write it again")
+    return [_read_row(path, number, line) for number, line in enumerate(lines, 1)]
+
+
+def _read_row(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+        if not isinstance(row, dict):
+            raise ValueError("it is no dictionary")
+    except Exception as error:  # Whatever a parser thinks of damaged bytes.
+        words = f"{type(error).__name__}: {error}"
+        raise ValueError(
+            f"{str(path)!r}, line {number}, is no row of results ({words}); "
+            "resume the sweep to write it again"
+        ) from None
+    return row
 
 
 def load_results(folder: str | PathLike[str]) -> Any:
@@ -280,7 +241,9 @@ def load_results(folder: str | PathLike[str]) -> Any:
 def to_grid(folder: str | PathLike[str]) -> Any:
     """A finished sweep over a full grid as an xarray Dataset, with the axes as dimensions.
 
-    A perfect source is ``n_s = inf``; an ambient dimension that does not matter is 0.
+    A perfect source is ``n_s = inf``; an ambient dimension that does not matter is 0. Dimensions
+    are those columns of the rows that the plan lists values for, or all of a cell's columns if it
+    lists none.
 
     Args:
         folder: the sweep's folder.
@@ -290,7 +253,7 @@ def to_grid(folder: str | PathLike[str]) -> Any:
 
     Raises:
         ImportError: xarray is missing: ``pip install 'fsd-jax[sweep]'``.
-        ValueError: no finished sweep in the folder.
+        ValueError: no finished sweep in the folder, or one whose rows its axes do not tell apart.
     """
     try:
         import xarray  # noqa: F401
@@ -298,9 +261,23 @@ def to_grid(folder: str | PathLike[str]) -> Any:
         raise ImportError("to_grid needs xarray: pip install 'fsd-jax[sweep]'") from None
     frame = load_results(folder)
     manifest = read_manifest(folder)
-    assert manifest is not None, "a finished sweep has a manifest"
-    axes = [n for n in manifest["configuration"] if n not in ("replicates", "seed", "dtype")]
-    frame["n_s"] = frame["n_s"].astype(float).fillna(np.inf)
-    frame["D"] = frame["D"].fillna(0).astype(int)
-    kept = [*axes, *(n for n in frame if n in ("mean", "stderr") or n.startswith("q"))]
+    if manifest is None:
+        raise ValueError(f"{str(folder)!r} holds no {MANIFEST}; a sweep's folder has one")
+    cell = list(frame)[: list(frame).index("mean")]
+    asked = manifest["configuration"].items()
+    listed = [name for name, values in asked if isinstance(values, list) and name in cell]
+    axes = listed or cell
+    if not axes or frame.duplicated(axes).any():
+        raise ValueError(
+            f"{str(folder)!r} holds several rows for one point of the axes {axes}; "
+            "load_results gives them as a table"
+        )
+    if "n_s" in axes:
+        frame["n_s"] = frame["n_s"].astype(float).fillna(np.inf)
+    if "D" in axes and frame["D"].isna().any():
+        frame["D"] = frame["D"].astype(float).fillna(0).astype(int)
+    kept = [*axes, *(n for n in frame if n in ("mean", "stderr") or _QUANTILE.fullmatch(n))]
     return frame[kept].set_index(axes).to_xarray()
+
+
+_QUANTILE = re.compile(r"q\d\d")
