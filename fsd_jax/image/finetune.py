@@ -1,5 +1,7 @@
 """Training a U-Net, all of it or chosen blocks only; resumes from its checkpoint after a kill."""
 
+import hashlib
+import io
 import json
 import os
 from collections.abc import Callable
@@ -17,6 +19,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
 from fsd_jax import _checks, _files
+from fsd_jax._provenance import randomness
 from fsd_jax.image import store
 from fsd_jax.image.unet import UNetScore, time_of_share
 
@@ -152,11 +155,13 @@ def train_unet(
         recipe: steps, batch, rates.
         which: one of `SETS`.
         every: steps between checkpoints, which are also what `watch` sees.
-        checkpoint: file to resume from if it is there, and to write; None keeps nothing.
+        checkpoint: file to resume from if it is there, and to write; None keeps nothing. It must
+            be of the same recipe, key, images and `score`, in the same precision.
         watch: called after every `every` steps.
 
     Raises:
-        ValueError: images of another shape, or a checkpoint of another run.
+        ValueError: images of another shape, or a checkpoint that is damaged or of another run.
+        OSError: the checkpoint's folder cannot be written, which is found before the work.
 
     Example:
         >>> import jax, numpy as np
@@ -179,11 +184,12 @@ def train_unet(
         mean=weights,
     )  # fmt: skip
     losses = np.full(recipe.steps, np.nan, images.dtype)
-    digest = store.digest({"x": np.asarray(images)})
-    about = {"recipe": asdict(recipe), "which": which, "key": _numbers(key), "images": digest}
     file = None if checkpoint is None else Path(checkpoint)
-    if file is not None and file.exists():
-        state, losses = _read(file, about, (state, losses))
+    if file is not None:
+        about = _about(key, score, images, recipe, which)
+        _files.check_writable(file.resolve().parent)
+        if file.exists():
+            state, losses = _read(file, about, (state, losses))
     diverged_at = None
     while (done := int(state.step)) < recipe.steps:
         after, recent = state, []
@@ -253,29 +259,55 @@ def _loss(
     return jnp.mean(jax.vmap(one)(x, t, eps))
 
 
-def _numbers(key: Key[Array, ""]) -> list[int]:
-    return np.asarray(jax.random.key_data(key)).tolist()
+FORMAT = 2
+"""Of checkpoints. Those of format 1 had no digest and did not say where training started."""
+
+
+def _about(
+    key: Key[Array, ""], score: UNetScore, images: Array, recipe: UNetRecipe, which: str
+) -> dict[str, Any]:
+    """All that decides what training ends with."""
+    leaves = jax.tree_util.tree_flatten_with_path(score)[0]
+    start = {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
+    return {
+        "recipe": _files.plain("recipe", asdict(recipe)),
+        "which": which,
+        "key": np.asarray(jax.random.key_data(key)).tolist(),
+        **randomness(key),
+        "images": store.digest({"x": np.asarray(images)}),
+        "score": store.digest(start),
+        "prediction": score.prediction,
+        "shape": list(score.shape),
+        "process": repr(score.process),
+    }
 
 
 def _write(file: Path, about: dict[str, Any], state: Any) -> None:
-    def write(handle: Any) -> None:
-        handle.write(json.dumps(about).encode() + b"\n")
-        eqx.tree_serialise_leaves(handle, state)
+    """A line with the format and a digest; what the rest is of, on a line; the arrays."""
+    body = io.BytesIO()
+    body.write(json.dumps(about).encode() + b"\n")
+    eqx.tree_serialise_leaves(body, state)
+    _files.write_atomically(file, lambda handle: handle.writelines((_head(body), body.getbuffer())))
 
-    _files.write_atomically(file, write)
+
+def _head(body: io.BytesIO) -> bytes:
+    digest = hashlib.blake2b(body.getbuffer(), digest_size=16).hexdigest()
+    return f"fsd_jax checkpoint {FORMAT} {digest}\n".encode()
 
 
 def _read(file: Path, about: dict[str, Any], state: Any) -> Any:
     """The state of the same run; another one's must not be taken for it, nor be overwritten."""
     with open(file, "rb") as handle:
-        try:
-            found = json.loads(handle.readline())
-            if found == about:
-                return eqx.tree_deserialise_leaves(handle, state)
-        except (ValueError, RuntimeError, EOFError) as error:
-            raise ValueError(f"{str(file)!r} is not a checkpoint ({error}); delete it") from None
-    differs = sorted(name for name in about if found.get(name) != about[name])
-    raise ValueError(
-        f"checkpoint {str(file)!r} is of a run with another {' and '.join(differs)}; "
-        "delete it or name another file"
-    )
+        head, body = handle.readline(200), io.BytesIO(handle.read())
+    advice = "move it away or name another file"
+    if head != _head(body):
+        raise ValueError(
+            f"{str(file)!r} is not a checkpoint of this release, or it is damaged; {advice}"
+        )
+    found = json.loads(body.readline())
+    differs = sorted(name for name in {*about, *found} if found.get(name) != about.get(name))
+    if differs:
+        raise ValueError(
+            f"checkpoint {str(file)!r} is of a run with another {' and '.join(differs)}; {advice}"
+        )
+    return eqx.tree_deserialise_leaves(body, state)

@@ -51,9 +51,11 @@ def _admit(name: str, value: float | int, whole: bool, infinite: bool) -> Value:
 
 
 def _number(name: str, text: str) -> float | int:
-    """A number; an integer keeps all its digits."""
+    """A number; an integer keeps all its digits, and only the word means infinity."""
     try:
         number = float(text)
+        if math.isinf(number) and "inf" not in text.lower():
+            raise ValueError("too large")
         return int(text) if _WHOLE.fullmatch(text) and math.isfinite(number) else number
     except ValueError:
         raise ValueError(

@@ -174,7 +174,7 @@ def test_a_killed_run_goes_on_with_the_same_next_batch(whole, score, images, tmp
     seen.clear()
     run(watch=seen.append)
     assert not seen
-    with pytest.raises(ValueError, match="of a run with another key; delete it"):
+    with pytest.raises(ValueError, match="of a run with another key; move it"):
         train_unet(jax.random.key(2), score, images, recipe=RECIPE, which="encoder_decoder",
                    checkpoint=tmp_path / "unet")  # fmt: skip
     (tmp_path / "unet").write_bytes(b"half\x93")

@@ -1,6 +1,19 @@
+"""Plans: cells in order, values in their final form, and specifications that end."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas
 import pytest
 
-from fsd_jax import sweep
+from fsd_jax import latent_net, sweep
+from fsd_jax.latent_net.descent import Recipe
+from fsd_jax.sweep.grid import seed_of
+from fsd_jax.sweep.run import stream
+from fsd_jax.sweep.table import config_hash, configuration
 
 
 @pytest.mark.parametrize(
@@ -85,3 +98,226 @@ def test_without_noise_the_ambient_dimension_does_not_matter():
 def test_bad_plans_are_named(change, message):
     with pytest.raises(ValueError, match=message):
         sweep.plan_errors(**({"n_ta": [4], "d": [2], "t": [1.0]} | change))
+
+
+# Values in their final form
+
+
+SIZES = dict(n_ta=[4, 8], n_s=[100], d=[2], D=[6])
+PLANS = {
+    "errors": (
+        sweep.plan_errors,
+        SIZES | dict(t=[0.5, 1.0], latent_variance=[2.0], tau=[0.25], replicates=10, seed=3),
+    ),
+    "ledger": (
+        sweep.plan_ledger,
+        SIZES | dict(tau=[0.5], steps=[8], delta=0.0078125, T=8.0, replicates=10, seed=3),
+    ),
+    "section4": (
+        latent_net.plan_section4,
+        SIZES | dict(D=6, widths=[8, 8], replicates=4, seed=3, block=2, method=["fewshot"],
+                     pretraining=Recipe(steps=40, learning_rate=0.0078125)),
+    ),
+}  # fmt: skip
+
+
+def _as_numpy(value, array):
+    """The same values as NumPy's arrays and scalars."""
+    if isinstance(value, Recipe):
+        fields = dataclasses.asdict(value)
+        # In float32 some would be others.
+        kinds = {int: np.int32, float: np.float64}
+        return Recipe(**{n: kinds.get(type(v), lambda x: x)(v) for n, v in fields.items()})
+    if isinstance(value, list):
+        return array(value) if array else [_as_numpy(each, array) for each in value]
+    return {int: np.int64, float: np.float32, str: np.str_}.get(type(value), lambda x: x)(value)
+
+
+@pytest.mark.parametrize("array", [None, np.array, jnp.array, pandas.Series, tuple])
+@pytest.mark.parametrize("kind", PLANS)
+def test_numpys_numbers_make_the_same_plan(kind, array):
+    """All values are exact in float32, so that nothing but their kind differs."""
+    make, given = PLANS[kind]
+    words = {name for name in given if name in ("method", "metric")}
+    if array is jnp.array:
+        given = {name: value for name, value in given.items() if name not in words}
+    expected = make(**given)
+    found = make(**{name: _as_numpy(value, array) for name, value in given.items()})
+    assert config_hash(found) == config_hash(expected)
+    as_json = lambda plan: json.dumps([configuration(plan), list(plan.cells)])
+    assert as_json(found) == as_json(expected)
+    assert [g.identity for g in found.groups] == [g.identity for g in expected.groups]
+    assert [hash(g.program) for g in found.groups] == [hash(g.program) for g in expected.groups]
+
+
+def test_float32_axes_keep_the_value_that_was_asked_for():
+    plan = sweep.plan_errors(n_ta=[4], d=[2], t=np.array([0.1, 0.2], np.float32))
+    assert plan.axes["t"] == [float(np.float32(0.1)), float(np.float32(0.2))]
+    assert plan.groups[0].arguments[2].tolist() == plan.axes["t"]
+
+
+def test_an_integer_time_and_noise_of_zero_are_numbers_like_any():
+    whole = sweep.plan_errors(n_ta=[4], d=[2], t=[1], latent_variance=[2], tau=[0])
+    real = sweep.plan_errors(n_ta=[4], d=[2], t=[1.0], latent_variance=[2.0], tau=[0.0])
+    assert config_hash(whole) == config_hash(real)
+    assert whole.groups[0].identity == real.groups[0].identity
+
+
+BAD_VALUES = {
+    "2**32": ({"seed": 2**32}, "seed must be at most 4294967295, got 4294967296"),
+    "2**40": ({"seed": 2**40}, "seed must be at most"),
+    "1.5": ({"seed": 1.5}, "seed must be an integer, got 1.5"),
+    "True": ({"seed": True}, "seed must be an integer"),
+    "None": ({"seed": None}, "seed must be an integer"),
+    "masked": ({"n_ta": np.ma.array([4, 5], mask=[0, 1])}, "n_ta must be a sequence"),
+    "two axes": ({"n_ta": np.array([[4]])}, "n_ta must be a sequence"),
+    "a number": ({"n_ta": 4}, "n_ta must be a sequence"),
+    "a set": ({"n_ta": {4}}, "n_ta must be a sequence"),
+    "a generator": ({"n_ta": (n for n in (4, 5))}, "n_ta must be a sequence"),
+    "the same": ({"n_ta": [4, np.int32(4)]}, "n_ta must be a sequence of different values"),
+    "float": ({"n_ta": np.array([4.0])}, "n_ta must be an integer"),
+    "NaN": ({"tau": [np.nan]}, "tau must be"),
+    "replicates": ({"replicates": np.float64(3.0)}, "replicates must be an integer"),
+}
+
+
+@pytest.mark.parametrize("kind", PLANS)
+@pytest.mark.parametrize("name", BAD_VALUES)
+def test_bad_values_are_named_at_planning(kind, name):
+    change, message = BAD_VALUES[name]
+    make, given = PLANS[kind]
+    if not set(change) <= set(given):
+        pytest.skip("no such axis")
+    with pytest.raises(ValueError, match=message):
+        make(**(given | change))
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "message"),
+    [
+        ("errors", {"n_ta": [10**39]}, "n_ta times d must be below"),
+        ("errors", {"n_ta": [2 * 10**38]}, "n_ta times d must be below 3.4e"),
+        ("errors", {"n_s": [10**400]}, "n_s times d must be below"),
+        ("errors", {"dtype": np.float16}, "dtype must be float32, float64 or None"),
+        ("errors", {"dtype": int}, "dtype must be float32, float64 or None"),
+        ("errors", {"dtype": "word"}, "dtype must be float32, float64 or None"),
+        ("errors", {"t": [1e-40]}, "t must be positive and finite in float32"),
+        ("errors", {"latent_variance": [1e39]}, "latent_variance must be"),
+        ("errors", {"tau": [1e30]}, r"tau\*\*2 must be"),
+        ("errors", {"n_ta": range(1, 20_000), "n_s": range(1, 20_000)}, "the most; take fewer"),
+        ("ledger", {"n_ta": [10**39]}, "n_ta must be at most 2147483647"),
+        ("ledger", {"latent_variance": [1e-40]}, "latent_variance must be"),
+        ("ledger", {"delta": "1"}, "delta must be"),
+        ("section4", {"n_ta": [2**31]}, "n_ta must be at most 2147483647"),
+        ("section4", {"pretraining": Recipe(learning_rate=np.nan)}, "learning_rate must be"),
+        ("section4", {"widths": [8.5]}, "widths must be an integer"),
+    ],
+)
+def test_values_are_checked_in_the_form_that_is_used(kind, change, message):
+    make, given = PLANS[kind]
+    with pytest.raises(ValueError, match=message):
+        make(**(given | change))
+
+
+def test_seeds_up_to_the_last_draw_differently():
+    draws = {
+        np.asarray(jax.random.key_data(stream(seed_of(seed), "x"))).tobytes()
+        for seed in (0, 1, 2**31, 2**32 - 1, np.int64(5))
+    }
+    assert len(draws) == 5
+
+
+@dataclasses.dataclass(frozen=True)
+class _Zeros:
+    rows: int = 1
+    block: int = 4
+
+    def __call__(self, key):
+        return jnp.zeros((self.rows, self.block))
+
+
+def _own(**change):
+    group = sweep.Group(identity="a", cells=(0,), program=_Zeros(), arguments=())
+    given = dict(axes={"n": [1]}, cells=[{"n": 1}], groups=[group], seed=0, replicates=4,
+                 dtype="float32")  # fmt: skip
+    return sweep.Plan(**(given | change))
+
+
+GROUP = _own().groups[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 1.5}, "seed must be an integer"),
+        ({"seed": 2**32}, "seed must be at most"),
+        ({"replicates": 0}, "replicates must be at least 1"),
+        ({"cells": [{"n": np.nan}]}, r"cells\['n'\] must be a word, a finite number"),
+        ({"cells": [{"n": object()}]}, r"cells\['n'\] must be"),
+        ({"cells": [{"mean": 1}]}, "must not have a column 'mean'"),
+        ({"cells": [{"q50": 1}]}, "must not have a column 'q50'"),
+        ({"cells": [3]}, "cells must map names to values"),
+        ({"cells": [{1: 2}]}, "cells must be"),
+        ({"axes": {"seed": [1]}}, "axes must not be called 'seed'"),
+        ({"axes": {"n": [np.inf]}}, r"axes\['n'\]\[0\] must be"),
+        ({"cells": [{"n": 1}, {"n": 2}]}, "each of the 2 cells once"),
+        ({"groups": [GROUP, GROUP]}, "each of the 1 cells once"),
+        ({"cells": [], "groups": []}, "there must be one"),
+        ({"groups": [_Zeros()]}, r"groups\[0\]"),
+        ({"groups": [dataclasses.replace(GROUP, program=_Zeros(block=0))]}, "block must be"),
+    ],
+)
+def test_a_plan_of_ones_own_is_checked_before_any_work(change, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        sweep.run(_own(**change), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"batch_size": 0}, {"batch_size": 1.5}, {"devices": 99}, {"resume": "no"}, {"progress": 3}],
+)
+def test_bad_options_are_named(options, tmp_path):
+    with pytest.raises(ValueError, match=f"^{next(iter(options))} must be"):
+        sweep.run(_own(), tmp_path / "out", **options)
+    with pytest.raises(ValueError, match=r"^plan must be"):
+        sweep.run([], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+# Specifications that cannot end, or end elsewhere
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("100:inf:log10", "the ends of a range are finite"),
+        ("-inf:5:lin3", "the ends of a range are finite"),
+        ("nan:5:lin3", "the ends of a range are finite"),
+        ("1:2:lin999999999", "linN needs N from 1 to 100000"),
+        (f"1:2:log{'9' * 5000}", "takes ranges like"),
+        ("-inf", "must be finite, got -inf"),
+        ("1e999:2:lin2", "takes a number"),
+        ("1e999", "takes a number"),
+        (",".join(["1:2:lin99999"] * 2), "takes at most 100000 values"),
+        ("9" * 5000, "takes a number"),
+    ],
+)
+def test_a_specification_without_end_is_refused(text, message):
+    with pytest.raises(ValueError, match=f"--n-s:? {message}"):
+        sweep.parse_spec("--n-s", text, infinite=True, whole="e" not in text)
+
+
+def test_ranges_up_to_the_largest_number_end():
+    values = sweep.parse_spec("t", "1:1.7976931348623157e308:log2")
+    assert (len(values), values[-1]) == (1024, 2.0**1023)
+    values = sweep.parse_spec("t", "-1e308:1e308:lin3")
+    assert values == [-1e308, 0.0, 1e308]
+
+
+def test_whole_numbers_keep_their_digits():
+    assert sweep.parse_spec("n_s", "9007199254740993,inf", whole=True, infinite=True) == [
+        9007199254740993, None,
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match="integers of at least 1, got -3"):
+        sweep.parse_spec("n_s", "-3", whole=True, infinite=True)
