@@ -14,12 +14,23 @@ _KINDS: dict[str, type[Exception]] = {"ValueError": ValueError, "OSError": OSErr
 
 
 def everyone(values: np.ndarray) -> np.ndarray:
-    """All processes' values, one after the other, on every process."""
+    """All processes' values, one after the other, on every process.
+
+    Raises:
+        RuntimeError: another process is gone.
+    """
     if jax.process_count() == 1:
         return values
     from jax.experimental import multihost_utils
 
-    return np.asarray(multihost_utils.process_allgather(values, tiled=True))
+    try:
+        return np.asarray(multihost_utils.process_allgather(values, tiled=True))
+    except Exception as error:
+        # A broken connection comes as one kind or another, also as a ValueError.
+        raise RuntimeError(
+            f"another process of this run cannot be reached, it has probably ended ({error}); "
+            "start all of them again with resume=True"
+        ) from error
 
 
 def attempt(call: Callable[[], T]) -> T | Exception:
