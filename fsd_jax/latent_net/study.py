@@ -20,14 +20,12 @@ from fsd_jax.latent_net.fit import finetune, pretrain
 from fsd_jax.linear_model import LinearProblem
 from fsd_jax.process import VP
 from fsd_jax.sweep import Group, Plan
-from fsd_jax.sweep.grid import axis, seed_of, size, word
+from fsd_jax.sweep.grid import MOST_SIZE, axis, seed_of, size, word
 
 METHODS = {"fewshot": "rotation", "full": "everything", "scratch": "scratch", "decoder": "decoder"}
 """Names of the fine-tuning modes in results. ``"full"`` starts from what ``"fewshot"`` found."""
 DTYPE = "float32"
 METRICS = ("score_error", "on_support", "off_support")
-MOST_SIZE = 2**31 - 1
-"""Of samples and dimensions: they are counted in int32."""
 NODES = 16
 POINTS = 500
 """Clean samples on which an error is measured, and times to which each of them is diffused."""
@@ -176,15 +174,9 @@ def plan_section4(
         >>> len(plan.cells), plan.compilations
         (36, 1)
     """
-    sizes: dict[str, Any] = dict(n_s=n_s, n_ta=n_ta, d=d)
-    axes: dict[str, Any] = {name: axis(name, v, size(MOST_SIZE)) for name, v in sizes.items()}
-    axes["method"] = axis("method", method, word(tuple(METHODS)))
-    axes["metric"] = axis("metric", metric, word(METRICS))
-    n_ta, n_s, method, metric = (axes[name] for name in ("n_ta", "n_s", "method", "metric"))
-    fewest, most = min(n_s), max(axes["d"])
-    if fewest < most:
-        raise ValueError(f"n_s must be at least d = {most}, got {fewest}")
-    ambient = None if D is None else _checks.dimension("D", D, low=most)
+    axes = _axes(dict(n_s=n_s, n_ta=n_ta, d=d), method, metric)
+    n_s, n_ta, _, method, metric = axes.values()
+    ambient = None if D is None else _checks.dimension("D", D, low=max(axes["d"]))
     hidden = tuple(_checks.dimension("widths", width) for width in widths)
     pretraining, finetuning = _settled(pretraining), _settled(finetuning)
     cells: list[dict[str, Any]] = []
@@ -227,6 +219,17 @@ def plan_section4(
         replicates=_checks.dimension("replicates", replicates),
         dtype=DTYPE,
     )
+
+
+def _axes(sizes: dict[str, Any], method: Any, metric: Any) -> dict[str, Any]:
+    """The axes in their final form."""
+    axes: dict[str, Any] = {name: axis(name, v, size(MOST_SIZE)) for name, v in sizes.items()}
+    axes["method"] = axis("method", method, word(tuple(METHODS)))
+    axes["metric"] = axis("metric", metric, word(METRICS))
+    fewest, most = min(axes["n_s"]), max(axes["d"])
+    if fewest < most:
+        raise ValueError(f"n_s must be at least d = {most}, got {fewest}")
+    return axes
 
 
 def _settled(recipe: Recipe) -> Recipe:

@@ -18,6 +18,7 @@ from fsd_jax.linear_model import LinearProblem
 from fsd_jax.process import geometric_grid
 from fsd_jax.sampler.grid import METHODS
 from fsd_jax.sweep.grid import (
+    MOST_SIZE,
     Group,
     Plan,
     axis,
@@ -31,8 +32,6 @@ from fsd_jax.sweep.grid import (
 ROWS = ("total", *INGREDIENTS)
 """What a cell can hold: the whole of a metric, or one ingredient's cost alone."""
 DTYPE = "float32"
-MOST_SIZE = 2**31 - 1
-"""Of samples and dimensions, which become shapes."""
 
 
 @dataclass(frozen=True, kw_only=True)

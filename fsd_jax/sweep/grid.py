@@ -16,6 +16,8 @@ from fsd_jax._files import plain
 
 MOST_SEED = 2**32 - 1
 """A generator is seeded with 32 bits; what is above them would be dropped."""
+MOST_SIZE = 2**31 - 1
+"""Of samples and dimensions that become shapes or are counted in int32."""
 MOST_CELLS = 10_000_000
 _TAKEN = re.compile(r"mean|stderr|q\d\d|replicates|seed|status")
 """Names of the columns that a row gets beside its cell's."""
