@@ -166,18 +166,23 @@ def plain(name: str, value: Any) -> Any:
     Raises:
         ValueError: what JSON cannot hold, and numbers that are not finite.
     """
+    if isinstance(value, float) and math.isfinite(value):
+        return float(value)
     if isinstance(value, (np.generic, np.ndarray, jax.Array)) and not np.ma.isMaskedArray(value):
         array = np.asarray(value)
         # Long double has no Python number of its own.
         value = (array.astype(float) if array.dtype.char == "g" else array).tolist()
+        return plain(name, value)
     if value is None or isinstance(value, (str, bool, int)):
-        return value
-    if isinstance(value, float) and math.isfinite(value):
         return value
     if isinstance(value, (list, tuple)):
         return [plain(f"{name}[{place}]", item) for place, item in enumerate(value)]
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
-        return {str(key): plain(f"{name}[{key!r}]", item) for key, item in value.items()}
+        return {
+            # Naming what is fine takes most of the time.
+            str(key): item if type(item) in (int, str) else plain(f"{name}[{key!r}]", item)
+            for key, item in value.items()
+        }
     raise ValueError(
         f"{name} must be a word, a finite number, a list or a dictionary of them, "
         f"got {_checks.named(value)}"

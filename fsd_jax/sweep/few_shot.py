@@ -181,12 +181,16 @@ def _dtype(dtype: DTypeLike | None) -> np.dtype:
 def _check(axes: dict[str, Any], dtype: np.dtype) -> None:
     """What the axes must be together."""
     check_number_of_cells(axes)
-    most, limit = max(axes["d"]), float(np.finfo(dtype).max)
+    # The simulators compute with degrees of freedom, and need a little room above them.
+    most, limit = max(axes["d"]), float(np.finfo(dtype).max) / 8
     for name in ("n_ta", "n_s"):
         for value in axes[name]:
-            # Degrees of freedom are computed with; of integers Python compares all digits.
+            # Of integers Python compares all digits.
             if value is not None and most * value > limit:
-                raise ValueError(f"{name} times d must be below {limit:.3g} in {dtype}")
+                raise ValueError(
+                    f"{name} times d must be at most {limit:.2g}, which {dtype} can hold, got "
+                    f"more for d = {most}"
+                )
     if any(value > 0 for value in axes["tau"]):
         for dim in axes["D"]:
             if dim is None or dim <= most:

@@ -18,8 +18,9 @@ from fsd_jax.sweep.table import (
     MANIFEST,
     RESULTS,
     compare,
-    config_hash,
     has_foreign_rows,
+    hash_of,
+    identity,
     read_manifest,
     write_manifest,
 )
@@ -71,7 +72,8 @@ class Journal:
 
     def _take(self, plan: Plan, folder: Path, resume: bool) -> dict[int, Tally]:
         """What the folder holds, now that nobody else writes to it."""
-        self._seed = zlib.crc32(config_hash(plan).encode())
+        wanted = identity(plan)
+        self._seed = zlib.crc32(hash_of(wanted).encode())
         if not resume:
             _refuse(folder)
         manifest = read_manifest(folder)
@@ -81,9 +83,9 @@ class Journal:
                     f"{str(folder)!r} holds {' and '.join(held)} without a {MANIFEST} that says "
                     "of which sweep; choose another folder, or move them away"
                 )
-            write_manifest(plan, folder)
+            write_manifest(plan, wanted, folder)
             return {}
-        compare(manifest, plan, folder)
+        compare(manifest, wanted, folder)
         if has_foreign_rows(plan, folder):
             raise ValueError(
                 f"{str(folder)!r} holds a {RESULTS} with rows that are not of this sweep; choose "

@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -41,10 +42,11 @@ def identity(plan: Plan) -> dict[str, Any]:
 
 def config_hash(plan: Plan) -> str:
     """Twelve hex digits that name a configuration."""
-    return _hash(identity(plan))
+    return hash_of(identity(plan))
 
 
-def _hash(held: Mapping[str, Any]) -> str:
+def hash_of(held: Mapping[str, Any]) -> str:
+    """Twelve hex digits of an `identity`, or of a manifest that holds one."""
     text = json.dumps({name: held[name] for name in _IDENTITY}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -54,7 +56,8 @@ _IDENTITY = ("configuration", "settings", "work")
 
 def _work(plan: Plan) -> str:
     """A digest of cells, programs and arguments, which a plan of your own does not name."""
-    total = hashlib.sha256(json.dumps(plain("cells", list(plan.cells))).encode())
+    cells = json.dumps(list(plan.cells), default=partial(plain, "cells"))
+    total = hashlib.sha256(cells.encode())
     for group in plan.groups:
         # An address in memory says nothing about what is there.
         program = re.sub(r" at 0x[0-9a-f]+", "", repr(group.program))
@@ -80,7 +83,7 @@ def read_manifest(folder: str | PathLike[str]) -> dict[str, Any] | None:
         held = json.loads(path.read_bytes())
         if not isinstance(held["configuration"], dict):
             raise ValueError("its configuration is no dictionary")
-        if "format" in held and _hash(held) != held["hash"]:
+        if "format" in held and hash_of(held) != held["hash"]:
             raise ValueError("its hash does not match its content")
     except FileNotFoundError:
         return None
@@ -90,17 +93,16 @@ def read_manifest(folder: str | PathLike[str]) -> dict[str, Any] | None:
     return held
 
 
-def write_manifest(plan: Plan, folder: Path) -> None:
-    """Begin a sweep in a folder that has none.
+def write_manifest(plan: Plan, found: Mapping[str, Any], folder: Path) -> None:
+    """Begin a sweep, whose `identity` is given, in a folder that has none.
 
     Raises:
         FileExistsError: it has one.
     """
-    found = identity(plan)
     manifest = {
         "format": FORMAT,
         **found,
-        "hash": _hash(found),
+        "hash": hash_of(found),
         "cells": len(plan.cells),
         "compilations": plan.compilations,
         "provenance": provenance(),
@@ -108,8 +110,8 @@ def write_manifest(plan: Plan, folder: Path) -> None:
     write_new(folder / MANIFEST, json.dumps(manifest, indent=2) + "\n")
 
 
-def compare(held: Mapping[str, Any], plan: Plan, folder: Path) -> None:
-    """Refuse to go on with another sweep.
+def compare(held: Mapping[str, Any], wanted: Mapping[str, Any], folder: Path) -> None:
+    """Refuse to go on, with the sweep of a wanted `identity`, in the folder of another one.
 
     Raises:
         ValueError: naming what differs.
@@ -119,8 +121,7 @@ def compare(held: Mapping[str, Any], plan: Plan, folder: Path) -> None:
             f"{str(folder)!r} holds a sweep of another release (format {held.get('format', 1)}, "
             f"not {FORMAT}), whose journal this one cannot verify; choose another folder"
         )
-    wanted = identity(plan)
-    if _hash(held) == _hash(wanted):
+    if hash_of(held) == hash_of(wanted):
         return
     for part in ("configuration", "settings"):
         ours, theirs = wanted[part], held[part]

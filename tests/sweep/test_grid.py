@@ -195,9 +195,9 @@ def test_bad_values_are_named_at_planning(kind, name):
 @pytest.mark.parametrize(
     ("kind", "change", "message"),
     [
-        ("errors", {"n_ta": [10**39]}, "n_ta times d must be below"),
-        ("errors", {"n_ta": [2 * 10**38]}, "n_ta times d must be below 3.4e"),
-        ("errors", {"n_s": [10**400]}, "n_s times d must be below"),
+        ("errors", {"n_ta": [10**39]}, "n_ta times d must be at most"),
+        ("errors", {"n_ta": [2 * 10**38]}, r"n_ta times d must be at most 4.3e\+37"),
+        ("errors", {"n_s": [10**400]}, "n_s times d must be at most"),
         ("errors", {"dtype": np.float16}, "dtype must be float32, float64 or None"),
         ("errors", {"dtype": int}, "dtype must be float32, float64 or None"),
         ("errors", {"dtype": "word"}, "dtype must be float32, float64 or None"),
@@ -210,7 +210,7 @@ def test_bad_values_are_named_at_planning(kind, name):
         ("ledger", {"delta": "1"}, "delta must be"),
         ("section4", {"n_ta": [2**31]}, "n_ta must be at most 2147483647"),
         ("section4", {"pretraining": Recipe(learning_rate=np.nan)}, "learning_rate must be"),
-        ("section4", {"widths": [8.5]}, "widths must be an integer"),
+        ("section4", {"widths": [8.5]}, "widths must"),
     ],
 )
 def test_values_are_checked_in_the_form_that_is_used(kind, change, message):
