@@ -12,13 +12,14 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
 from fsd_jax import _checks, _linalg
-from fsd_jax._files import plain
 from fsd_jax.latent import GaussianMixture
 from fsd_jax.latent_net.descent import Recipe
 from fsd_jax.latent_net.errors import NetError, net_score_error
 from fsd_jax.latent_net.fit import finetune, pretrain
+from fsd_jax.latent_net.relu import check_widths
 from fsd_jax.linear_model import LinearProblem
 from fsd_jax.process import VP
+from fsd_jax.simulate.inputs import draw_dtype
 from fsd_jax.sweep import Group, Plan
 from fsd_jax.sweep.grid import MOST_SIZE, axis, seed_of, size, word
 
@@ -47,8 +48,13 @@ def random_mixture(
 
     Returns:
         The law.
+
+    Raises:
+        ValueError: values out of range or of the wrong kind.
     """
-    dtype = jnp.zeros((), dtype).dtype
+    key, dtype = _checks.key("key", key), draw_dtype(dtype)
+    latent_dim = _checks.dimension("latent_dim", latent_dim)
+    components = _checks.dimension("components", components)
     weights = jnp.linspace(1.0, 2.0, components, dtype=dtype)
     eye = jnp.eye(latent_dim, dtype=dtype)
     return GaussianMixture(
@@ -177,8 +183,8 @@ def plan_section4(
     axes = _axes(dict(n_s=n_s, n_ta=n_ta, d=d), method, metric)
     n_s, n_ta, _, method, metric = axes.values()
     ambient = None if D is None else _checks.dimension("D", D, low=max(axes["d"]))
-    hidden = tuple(_checks.dimension("widths", width) for width in widths)
-    pretraining, finetuning = _settled(pretraining), _settled(finetuning)
+    pretraining, finetuning = _recipe("pretraining", pretraining), _recipe("finetuning", finetuning)
+    widths = check_widths(widths)
     cells: list[dict[str, Any]] = []
     groups: list[Group] = []
     for dim in axes["d"]:
@@ -189,7 +195,7 @@ def plan_section4(
             most_target=max(n_ta),
             methods=tuple(method),
             metrics=tuple(metric),
-            widths=hidden,
+            widths=widths,
             pretraining=pretraining,
             finetuning=finetuning,
             block=_checks.dimension("block", block),
@@ -208,7 +214,7 @@ def plan_section4(
                 arguments=(np.asarray(source, np.int32), np.asarray(n_ta, np.int32)),
             ))  # fmt: skip
     recorded = axes | {
-        "D": ambient, "widths": list(hidden), "pretraining": asdict(pretraining),
+        "D": ambient, "widths": list(widths), "pretraining": asdict(pretraining),
         "finetuning": asdict(finetuning),
     }  # fmt: skip
     return Plan(
@@ -232,7 +238,6 @@ def _axes(sizes: dict[str, Any], method: Any, metric: Any) -> dict[str, Any]:
     return axes
 
 
-def _settled(recipe: Recipe) -> Recipe:
-    """A checked recipe of Python's own numbers, as it is recorded."""
-    recipe.check()
-    return Recipe(**plain("recipe", asdict(recipe)))
+def _recipe(name: str, recipe: Recipe) -> Recipe:
+    _checks.instance(name, recipe, Recipe)
+    return recipe.check()

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Key
 
 from fsd_jax import _checks
 from fsd_jax.simulate import replicate, sampled
-from fsd_jax.simulate.replicate import METHODS, METRICS
+from fsd_jax.simulate.inputs import METHODS, METRICS, Errors, draw_dtype
 from fsd_jax.sweep.grid import (
     Group,
     Plan,
@@ -80,7 +80,7 @@ class WithNoise:
         return _rows(found)
 
 
-def _rows(found: replicate.Errors) -> Float[Array, "rows block"]:
+def _rows(found: Errors) -> Float[Array, "rows block"]:
     """Points slowest, then methods and metrics: the grid's order within a group."""
     stacked = jnp.stack(list(found.values()), axis=1)
     return stacked.reshape(-1, stacked.shape[-1])
@@ -118,7 +118,7 @@ def plan_errors(
         metric: ``"subspace_error"``, ``"score_error"``, ``"loss_gap"``, ``"kl"``.
         replicates: replicates of each cell.
         seed: base seed, from 0 to ``2**32 - 1``.
-        dtype: of the draws; None is JAX's default. float32 is enough for any sample size.
+        dtype: of the draws, see `simulate.errors`; None is JAX's default.
 
     Returns:
         The plan.
@@ -132,7 +132,7 @@ def plan_errors(
         >>> len(plan.cells), len(plan.groups), plan.compilations
         (8, 4, 1)
     """
-    floating = _dtype(dtype)
+    floating = draw_dtype(dtype)
     positive, zero = number(floating), number(floating, zero=True)
     axes = {
         "n_ta": axis("n_ta", n_ta, size()), "n_s": axis("n_s", n_s, size(none=True)),
@@ -166,16 +166,6 @@ def plan_errors(
         replicates=_checks.dimension("replicates", replicates),
         dtype=str(floating),
     )
-
-
-def _dtype(dtype: DTypeLike | None) -> np.dtype:
-    try:
-        floating = jnp.zeros((), dtype).dtype
-    except TypeError:
-        floating = np.dtype(object)
-    if floating not in (np.float32, np.float64):
-        raise ValueError(f"dtype must be float32, float64 or None, got {dtype!r}")
-    return floating
 
 
 def _check(axes: dict[str, Any], dtype: np.dtype) -> None:
