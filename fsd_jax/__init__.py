@@ -32,13 +32,8 @@ from fsd_jax.minimizer.trained import Trained, train
 from fsd_jax.moments import SecondMoment
 from fsd_jax.process import VP, geometric_grid, paper_grid, uniform_grid
 from fsd_jax.score.empirical import DecodedScore, EmpiricalScore
-from fsd_jax.score.errors import (
-    bures_w2,
-    gaussian_kl,
-    principal_angles,
-    score_error,
-    subspace_error,
-)
+from fsd_jax.score.errors import principal_angles, score_error, subspace_error
+from fsd_jax.score.laws import bures_w2, gaussian_kl
 from fsd_jax.score.linear import LinearScore
 
 __all__ = [

@@ -171,3 +171,40 @@ def sqrtm_psd(a: Float[Array, "k k"]) -> Float[Array, "k k"]:
     """Symmetric square root of a positive semi-definite matrix."""
     values, vectors = jnp.linalg.eigh(a)
     return matmul(vectors * jnp.sqrt(jnp.clip(values, 0)), vectors.T)
+
+
+def full_frame(
+    basis: Float[Array, "m k"], values: Float[Array, " k"], rest: Float[Array, ""]
+) -> tuple[Float[Array, "m m"], Float[Array, " m"]]:
+    """Eigenframe of ``B diag(values) B' + rest (I - BB')``, and its eigenvalues, largest first.
+
+    `basis` has orthonormal or zero columns; a zero one is no direction. No eigenproblem is solved:
+    the columns are completed, so nothing depends on gaps and small eigenvalues keep their digits.
+    """
+    m, k = basis.shape
+    alive = jnp.sum(basis**2, axis=0) > 0.5
+    # Zero columns come last: Householder's method completes the others to a frame.
+    order = jnp.argsort(~alive, stable=True)
+    frame = jnp.linalg.qr(basis[:, order], mode="complete")[0]
+    found = jnp.where(alive, values, rest)[order][:m]
+    found = jnp.concatenate([found, jnp.full(m - found.shape[0], 1, rest.dtype) * rest])
+    order = jnp.argsort(-found, stable=True)
+    return frame[:, order], found[order]
+
+
+def graded_polar(
+    rows: Float[Array, " m"], a: Float[Array, "m m"], columns: Float[Array, " m"]
+) -> Float[Array, "m m"]:
+    """The orthogonal polar factor of ``diag(rows) a diag(columns)``, `a` orthogonal.
+
+    Scales that are many orders apart would drown the small ones in the rounding of the large. One
+    step of Newton's iteration ``X -> (X + X^-T)/2`` has the same factor and squeezes the singular
+    values ``s`` to ``(s + 1/s)/2``; for this product it is known entry by entry.
+    """
+    top = jnp.maximum(jnp.max(rows), jnp.max(columns))
+    # Below this the factor decides nothing that the dtype can see; zeros stay finite.
+    floor = eps_of(a.dtype) * jnp.where(top > 0, top, 1)
+    level = jnp.maximum(rows, floor)[:, None] * jnp.maximum(columns, floor)
+    level = level / jnp.sqrt(jnp.max(level)) / jnp.sqrt(jnp.min(level))
+    left, _, right = jnp.linalg.svd(a * (level + 1 / level), full_matrices=False)
+    return matmul(left, right)

@@ -1,5 +1,6 @@
 """The world of Assumption 3.1: ``X = mean + A Z + tau xi``, the law of ``Z`` being shared."""
 
+import dataclasses
 from dataclasses import dataclass
 
 import jax
@@ -246,3 +247,50 @@ class LinearProblem:
             variance=self.latent.variance + self.residual_variance,
             residual_variance=self.residual_variance,
         )
+
+
+def law_pair(**laws: ThinGaussian) -> tuple[ThinGaussian, ...]:
+    """Laws on the same space in the widest of their dtypes; traced ones that are none become NaN.
+
+    Raises:
+        ValueError: what is no `ThinGaussian`, or fields that do not fit, of concrete laws also
+            variances that are negative, entries that are not finite, bases not orthonormal.
+    """
+    checked = {name: checked_law(name, law) for name, law in laws.items()}
+    sizes = {name: law.mean.shape[0] for name, law in checked.items()}
+    if len(set(sizes.values())) > 1:
+        words = ", ".join(f"{name} has D = {size}" for name, size in sizes.items())
+        raise ValueError(f"the laws must live in the same space, got {words}")
+    dtype = max((law.mean.dtype for law in checked.values()), key=lambda kind: kind.itemsize)
+    return tuple(jax.tree.map(lambda a: a.astype(dtype), law) for law in checked.values())
+
+
+def checked_law(name: str, law: ThinGaussian) -> ThinGaussian:
+    """A law whose fields fit together and are what they should be; see `law_pair`."""
+    _checks.instance(name, law, ThinGaussian, "problem.target_law and model.law are some")
+    fields = {
+        field: _checks.floating(f"{name}.{field}", getattr(law, field), ndim=(axes,))[0]
+        for field, axes in (("mean", 1), ("basis", 2), ("variance", 1), ("residual_variance", 0))
+    }
+    ambient, k = fields["basis"].shape
+    if fields["mean"].shape != (ambient,) or fields["variance"].shape != (k,):
+        raise ValueError(
+            f"{name} must have a mean (D,), a basis (D, k) and variances (k,), got shapes "
+            + ", ".join(f"{field} {tuple(value.shape)}" for field, value in fields.items())
+        )
+    dtype = max((value.dtype for value in fields.values()), key=lambda kind: kind.itemsize)
+    law = ThinGaussian(**{field: value.astype(dtype) for field, value in fields.items()})
+    status = _checks.orthonormal(f"{name}.basis", law.basis) | _law_status(law)
+    _checks.settle(status, name=name, throw=True)
+    if not _checks.is_traced(status):
+        return law
+    poison = jnp.where(status == 0, 0, jnp.nan).astype(dtype)
+    return dataclasses.replace(law, mean=law.mean + poison)
+
+
+@jax.jit
+def _law_status(law: ThinGaussian) -> Array:
+    variances = jnp.append(law.variance, law.residual_variance)
+    finite = jnp.all(jnp.isfinite(variances)) & jnp.all(jnp.isfinite(law.mean))
+    bad = _checks.flag(jnp.any(variances < 0), _checks.Status.BAD_VALUE)
+    return _checks.flag(~finite, _checks.Status.NON_FINITE) | bad

@@ -21,7 +21,8 @@ from fsd_jax.linear_model import LinearProblem, ThinGaussian
 from fsd_jax.process import VP
 from fsd_jax.sampler.grid import METHODS, Steps, steps_of
 from fsd_jax.sampler.law import continuous_law, denoised_law, has_diagonal_mixing, law_of_steps
-from fsd_jax.score.errors import bures_w2, divergence_excess, gaussian_kl, score_error_to_law
+from fsd_jax.score.errors import score_error_to_law
+from fsd_jax.score.laws import divergence_excess, kl_of_laws, w2_of_laws
 from fsd_jax.score.linear import LinearScore
 
 
@@ -273,11 +274,11 @@ class _World(NamedTuple):
 
     def _kl(self, truth: ThinGaussian, law: ThinGaussian) -> Float[Array, ""]:
         ratio = truth.residual_variance / law.residual_variance
-        return gaussian_kl(truth, law) + 0.5 * self.beyond * divergence_excess(ratio)
+        return kl_of_laws(truth, law) + 0.5 * self.beyond * divergence_excess(ratio)
 
     def _w2(self, truth: ThinGaussian, law: ThinGaussian) -> Float[Array, ""]:
         gap = jnp.sqrt(truth.residual_variance) - jnp.sqrt(law.residual_variance)
-        return bures_w2(truth, law) + self.beyond * gap**2
+        return w2_of_laws(truth, law) + self.beyond * gap**2
 
 
 def _after(law: ThinGaussian, done: Array) -> ThinGaussian:

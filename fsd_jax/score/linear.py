@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from fsd_jax import _checks, _linalg
+from fsd_jax import _checks, _linalg, _points
 from fsd_jax.minimizer.closed_form import Minimizer
 from fsd_jax.process import VP
 
@@ -62,8 +63,9 @@ class LinearScore:
             process: forward process.
 
         Raises:
-            ValueError: values out of range.
+            ValueError: values out of range, what is no `Minimizer` or no process.
         """
+        _checks.instance("minimizer", minimizer, Minimizer, "rank_minimizer(...) returns one")
         return cls._build(
             minimizer.basis,
             jnp.diag(jnp.sqrt(minimizer.gains)),
@@ -83,8 +85,24 @@ class LinearScore:
         mean: ArrayLike | None = None,
         process: VP = VP(),
     ) -> "LinearScore":
-        """The score of any ``(D, d)`` decoder, for example a trained one."""
+        """The score of any ``(D, d)`` decoder, for example a trained one.
+
+        Args:
+            decoder: ``(D, d)``, at most as many columns as rows.
+            latent_variance: as in `from_minimizer`.
+            residual_variance: as in `from_minimizer`.
+            mean: as in `from_minimizer`.
+            process: as in `from_minimizer`.
+
+        Raises:
+            ValueError: values out of range, or a decoder that is none.
+        """
         V, _ = _checks.floating("decoder", decoder, ndim=(2,))
+        if not 0 < V.shape[1] <= V.shape[0]:
+            raise ValueError(
+                f"decoder must have shape (D, d) with 0 < d <= D, got {tuple(V.shape)}"
+            )
+        _points.finite("decoder", V)
         basis, mixing = _linalg.qr(V)
         return cls._build(basis, mixing, latent_variance, residual_variance, mean, process)
 
@@ -98,22 +116,20 @@ class LinearScore:
         mean: ArrayLike | None,
         process: VP,
     ) -> "LinearScore":
+        _checks.instance("process", process, VP)
         dtype = basis.dtype
-        lam2, _ = _checks.variances("latent_variance", latent_variance, mixing.shape[1], dtype)
-        tau2, _ = _checks.positive(
+        lam2, bad = _checks.variances("latent_variance", latent_variance, mixing.shape[1], dtype)
+        tau2, worse = _checks.positive(
             "residual_variance", residual_variance, dtype, ndim=(0,), zero=True
         )
-        centre = jnp.zeros(basis.shape[0], dtype) if mean is None else jnp.asarray(mean, dtype)
-        if centre.shape != basis.shape[:1]:
-            raise ValueError(
-                f"mean must have D = {basis.shape[0]} entries, got shape {tuple(centre.shape)}"
-            )
+        dim = basis.shape[0]
+        given = np.zeros(dim, dtype) if mean is None else mean
         return cls(
             basis=basis,
             mixing=mixing,
-            latent_variance=jnp.asarray(lam2),
-            residual_variance=jnp.asarray(tau2),
-            mean=centre,
+            latent_variance=jnp.asarray(lam2 + _points.nan_if(bad, dtype)),
+            residual_variance=jnp.asarray(tau2 + _points.nan_if(worse, dtype)),
+            mean=_points.vector("mean", given, dim=dim, dtype=dtype),
             process=process,
         )
 
@@ -145,23 +161,37 @@ class LinearScore:
         signal, noise = self._levels(t)
         return signal * self.residual_variance / (signal * self.residual_variance + noise)
 
-    def core(self, t: ArrayLike) -> tuple[Float[Array, "k k"], Float[Array, ""]]:
-        """``(K, q)`` with ``s(x, t) = U K U' y + q y``: the score's matrix at one time.
+    def precision(self, t: ArrayLike) -> tuple[Float[Array, "k k"], Float[Array, ""]]:
+        """``(P, p)`` with ``s(x, t) = -U P U'y - p (y - UU'y)``, for one time.
 
-        Both are accurate as ``t -> 0``, where ``(g - 1)/s2 = -1/(m^2 l + s2)`` stays finite.
+        For a Gaussian's score these are inverse variances. Accurate as ``t -> 0``, where
+        ``(1 - g)/s2 = 1/(m^2 l + s2)`` stays finite.
         """
         signal, noise = self._levels(t)
-        q = -1 / (signal * self.residual_variance + noise)
-        inside = -_linalg.matmul(
+        inside = _linalg.matmul(
             self.mixing / (signal * self.latent_variance + noise), self.mixing.T
         )
         eye = jnp.eye(self.mixing.shape[0], dtype=self.basis.dtype)
-        defect = _linalg.matmul(self.mixing, self.mixing.T) - eye
-        return inside + defect / noise - q * eye, q
+        defect = eye - _linalg.matmul(self.mixing, self.mixing.T)
+        return inside + defect / noise, 1 / (signal * self.residual_variance + noise)
+
+    def core(self, t: ArrayLike) -> tuple[Float[Array, "k k"], Float[Array, ""]]:
+        """``(K, q)`` with ``s(x, t) = U K U' y + q y``: the score's matrix at one time."""
+        inner, outer = self.precision(t)
+        return outer * jnp.eye(inner.shape[0], dtype=inner.dtype) - inner, -outer
 
     def __call__(self, x: Float[Array, "*batch D"], t: ArrayLike) -> Float[Array, "*batch D"]:
-        """The score at `x` for one time ``t > 0``, or for times of the batch's shape."""
-        t = jnp.asarray(t, self.basis.dtype)
+        """The score at `x` for one time ``t > 0``, or for times of the batch's shape.
+
+        Raises:
+            ValueError: points of another size, times that do not fit or are not positive (NaN for
+                traced ones).
+        """
+        dim, dtype = self.basis.shape[0], self.basis.dtype
+        x, t = _points.at_points("x", x, t, dim=dim, dtype=dtype)
+        return self._value(x, t)
+
+    def _value(self, x: Float[Array, "*batch D"], t: Float[Array, "*times"]) -> Array:
         if t.ndim:
             flat = x.reshape(-1, x.shape[-1])
             times = jnp.broadcast_to(t, x.shape[:-1]).reshape(-1)
@@ -176,11 +206,11 @@ class LinearScore:
 
     def denoise(self, x: Float[Array, "*batch D"], t: ArrayLike) -> Float[Array, "*batch D"]:
         """Tweedie's estimate of the clean sample: ``(x + sigma_t^2 s(x, t))/m_t``."""
-        t = jnp.asarray(t, self.basis.dtype)
+        x, t = _points.at_points("x", x, t, dim=self.basis.shape[0], dtype=self.basis.dtype)
         noise, signal = self.process.noise_variance(t), self.process.signal(t)
         if t.ndim:
             noise, signal = noise[..., None], signal[..., None]
-        return (x + noise * self(x, t)) / signal
+        return (x + noise * self._value(x, t)) / signal
 
     def losses(
         self,
@@ -192,7 +222,9 @@ class LinearScore:
 
         ``m^2 |(I - W)(x - mean)|^2/s2^2 + |W|_F^2/s2`` at each time, summed with `weights`.
         """
-        ambient = self.basis.shape[0]
+        ambient, dtype = self.basis.shape[0], self.basis.dtype
+        x = _points.vectors("x", x, dim=ambient, dtype=dtype)
+        times, weights, bad = _checks.times_and_weights(None, times, weights, dtype)
         y = x - self.mean
         inside = _linalg.matmul(y, self.basis)
         outside = jnp.sum((y - _linalg.matmul(inside, self.basis.T)) ** 2, axis=1)
@@ -202,18 +234,18 @@ class LinearScore:
 
         def at(t: Array, w: Array) -> Array:
             signal, noise = self._levels(t)
-            core, q = self.core(t)
-            core = jnp.where(alive[:, None] & alive, core, 0)
-            # (I - W)/s2 = -(core + q I) in the span and -q outside; W = I + s2 (core + q I).
-            eye = jnp.diag(alive.astype(core.dtype))
-            full = core + q * eye
-            bias = jnp.sum(_linalg.matmul(inside, full) ** 2, axis=1) + q**2 * outside
-            within = eye + noise * full
-            spread = jnp.sum(within**2) + rest * (1 + noise * q) ** 2
+            inner, outer = self.precision(t)
+            # (I - W)/s2 is `inner` in the span and `outer` beside it.
+            inner = jnp.where(alive[:, None] & alive, inner, 0)
+            bias = jnp.sum(_linalg.matmul(inside, inner) ** 2, axis=1) + outer**2 * outside
+            within = jnp.diag(alive.astype(inner.dtype)) - noise * inner
+            left = signal * self.residual_variance * outer
+            spread = jnp.sum(within**2) + rest * left**2
             return w * (signal * bias + spread / noise)
 
-        return jnp.sum(jax.vmap(at)(times, weights), axis=0)
+        total = jnp.sum(jax.vmap(at)(jnp.asarray(times), jnp.asarray(weights)), axis=0)
+        return total + _points.nan_if(bad, dtype)
 
     def _levels(self, t: ArrayLike) -> tuple[Array, Array]:
-        t = jnp.asarray(t, self.basis.dtype)
+        t = jnp.asarray(_checks.time("t", t, self.basis.dtype))
         return self.process.signal_variance(t), self.process.noise_variance(t)

@@ -17,7 +17,8 @@ from fsd_jax.linear_model import LinearProblem, ThinGaussian
 from fsd_jax.minimizer.closed_form import Minimizer, orthonormal_minimizer, rank_minimizer
 from fsd_jax.moments import SecondMoment
 from fsd_jax.process import VP
-from fsd_jax.score.errors import divergence_excess, gaussian_kl, score_error, subspace_error
+from fsd_jax.score.errors import score_error, subspace_error
+from fsd_jax.score.laws import divergence_excess, gaussian_kl
 from fsd_jax.score.linear import LinearScore
 from fsd_jax.simulate.chi_square import stable_key
 from fsd_jax.simulate.inputs import (
