@@ -181,7 +181,7 @@ def full_frame(
     `basis` has orthonormal or zero columns; a zero one is no direction. No eigenproblem is solved:
     the columns are completed, so nothing depends on gaps and small eigenvalues keep their digits.
     """
-    m, k = basis.shape
+    m = basis.shape[0]
     alive = jnp.sum(basis**2, axis=0) > 0.5
     # Zero columns come last: Householder's method completes the others to a frame.
     order = jnp.argsort(~alive, stable=True)

@@ -6,12 +6,10 @@ from typing import Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import log_ndtr
-from jax.scipy.stats import norm
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
-from fsd_jax import _checks, _linalg
+from fsd_jax import _checks, _linalg, _normal, _points
 from fsd_jax.process import VP
 
 
@@ -55,9 +53,40 @@ class _Law:
 
         Returns:
             The scores.
+
+        Raises:
+            ValueError: points of another size, times that do not fit or are not positive (NaN for
+                traced ones).
         """
-        t = jnp.asarray(t, z.dtype)
+        _checks.instance("process", process, VP)
+        dtype = jax.tree.leaves(self)[0].dtype
+        z, t = _points.at_points("z", z, t, dim=self.latent_dim, dtype=dtype)
         return self.score_at(z, process.signal(t), process.noise_variance(t))
+
+
+def _draw(key: Key[Array, ""], n: int) -> tuple[Key[Array, ""], int]:
+    return _checks.key("key", key), _checks.dimension("n", n)
+
+
+def _dtype() -> np.dtype:
+    """The dtype of laws made from Python numbers: double where x64 mode is on."""
+    return np.dtype(jax.dtypes.canonicalize_dtype(float))
+
+
+def _variances(variance: ArrayLike, latent_dim: int) -> Float[Array, " d"]:
+    values, bad = _checks.variances("latent_variance", variance, latent_dim, _dtype())
+    return jnp.asarray(values) + _points.nan_if(bad, _dtype())
+
+
+def _levels_at(
+    latent: Latent, z: ArrayLike, signal: ArrayLike, variance: ArrayLike
+) -> tuple[Array, Array, Array]:
+    """Points, the signal and the noise's variance, as `Latent.score_at` takes them."""
+    dtype = jax.tree.leaves(latent)[0].dtype
+    z = _points.vectors("z", z, dim=latent.latent_dim, dtype=dtype)
+    m, bad = _checks.positive("signal", signal, dtype, ndim=None, zero=True)
+    v, worse = _checks.positive("variance", variance, dtype, ndim=None)
+    return z, jnp.asarray(m) + _points.nan_if(bad, dtype), v + _points.nan_if(worse, dtype)
 
 
 @jax.tree_util.register_dataclass
@@ -79,8 +108,8 @@ class GaussianLatent(_Law):
             ValueError: for a variance that is not positive or has the wrong shape.
         """
         latent_dim = _checks.dimension("latent_dim", latent_dim)
-        values, _ = _checks.variances("latent_variance", variance, latent_dim, float)
-        return cls(variance=jnp.asarray(values, float))
+        values = _variances(variance, latent_dim)
+        return cls(variance=values)
 
     @property
     def latent_dim(self) -> int:
@@ -89,6 +118,7 @@ class GaussianLatent(_Law):
 
     def sample(self, key: Key[Array, ""], n: int) -> Float[Array, "n d"]:
         """``n`` independent draws of ``Z``."""
+        key, n = _draw(key, n)
         noise = jax.random.normal(key, (n, self.latent_dim), self.variance.dtype)
         return noise * jnp.sqrt(self.variance)
 
@@ -100,8 +130,8 @@ class GaussianLatent(_Law):
         self, z: Float[Array, "*batch d"], signal: ArrayLike, variance: ArrayLike
     ) -> Float[Array, "*batch d"]:
         """``-z/(signal^2 lambda^2 + variance)``."""
-        m, v = (jnp.asarray(x, z.dtype)[..., None] for x in (signal, variance))
-        return -z / (m**2 * self.variance + v)
+        z, m, v = _levels_at(self, z, signal, variance)
+        return -z / (m[..., None] ** 2 * self.variance + v[..., None])
 
 
 @jax.tree_util.register_dataclass
@@ -145,34 +175,32 @@ class GaussianMixture(_Law):
             >>> fsd.GaussianMixture.create([0.5, 0.5], [[-2.0], [2.0]], [0.1, 0.2])
             GaussianMixture(K=2, d=1, float32)
         """
-        w, _ = _checks.positive("weights", weights, float, ndim=(1,))
-        mu = np.asarray(means, np.float64)
+        dtype = _dtype()
+        w, _ = _checks.positive("weights", weights, dtype, ndim=(1,))
+        mu = np.asarray(_checks.array("means", means), np.float64)
         if mu.ndim != 2 or mu.shape[0] != w.shape[0] or not np.all(np.isfinite(mu)):
             raise ValueError(
                 f"means must be finite and of shape ({w.shape[0]}, d), one row for each weight, "
                 f"got shape {mu.shape}"
             )
         d = mu.shape[1]
-        cov = np.asarray(covariances, np.float64)
+        cov = np.asarray(_checks.array("covariances", covariances), np.float64)
         if cov.shape == w.shape:
             cov = cov[:, None, None] * np.eye(d)
-        if cov.shape != (w.shape[0], d, d) or not np.allclose(cov, np.swapaxes(cov, 1, 2)):
+        if cov.shape != (w.shape[0], d, d) or not _symmetric(cov):
             raise ValueError(
                 f"covariances must be {w.shape[0]} symmetric matrices {d} x {d}, or as many "
                 f"variances, got shape {cov.shape}"
             )
         spectrum, bases = _linalg.host_eigh(cov)
-        if not np.all(spectrum > 0):
+        # In the dtype that is used, which may round to zero what is positive in double precision.
+        if not np.all(spectrum > _checks.smallest(dtype)):
             raise ValueError(
-                f"covariances must be positive definite, got smallest eigenvalue "
+                f"covariances must be positive definite in {dtype}, got smallest eigenvalue "
                 f"{spectrum.min():.3g}; the score is not Lipschitz otherwise"
             )
-        return cls(
-            weights=jnp.asarray(w / np.sum(w), float),
-            means=jnp.asarray(mu, float),
-            bases=jnp.asarray(bases, float),
-            variances=jnp.asarray(spectrum, float),
-        )
+        parts = {"weights": w / w.sum(), "means": mu, "bases": bases, "variances": spectrum}
+        return cls(**{name: jnp.asarray(value, dtype) for name, value in parts.items()})
 
     @property
     def latent_dim(self) -> int:
@@ -181,28 +209,35 @@ class GaussianMixture(_Law):
 
     def sample(self, key: Key[Array, ""], n: int) -> Float[Array, "n d"]:
         """``n`` independent draws of ``Z``."""
+        key, n = _draw(key, n)
         pick, noise = jax.random.split(key)
         component = jax.random.categorical(pick, jnp.log(self.weights), shape=(n,))
         xi = jax.random.normal(noise, (n, self.latent_dim), self.means.dtype)
         scaled = xi * jnp.sqrt(self.variances)[component]
-        return self.means[component] + jnp.einsum("nj,nij->ni", scaled, self.bases[component])
+        return self.means[component] + _linalg.einsum("nj,nij->ni", scaled, self.bases[component])
 
     def second_moment(self) -> Float[Array, "d d"]:
         """``E[Z Z'] = sum_k w_k (Sigma_k + mu_k mu_k')``."""
         weighted = self.bases * (self.weights[:, None] * self.variances)[:, None, :]
-        within = jnp.einsum("kij,klj->il", weighted, self.bases)
+        within = _linalg.einsum("kij,klj->il", weighted, self.bases)
         return within + _linalg.matmul(self.means.T * self.weights, self.means)
 
     def score_at(
         self, z: Float[Array, "*batch d"], signal: ArrayLike, variance: ArrayLike
     ) -> Float[Array, "*batch d"]:
         """Posterior mean of the components' scores ``-(m^2 Sigma_k + v)^-1 (z - m mu_k)``."""
-        m, v = (jnp.asarray(x, z.dtype)[..., None, None] for x in (signal, variance))
-        off = jnp.einsum("...ki,kij->...kj", z[..., None, :] - m * self.means, self.bases)
+        z, m, v = _levels_at(self, z, signal, variance)
+        m, v = m[..., None, None], v[..., None, None]
+        off = _linalg.einsum("...ki,kij->...kj", z[..., None, :] - m * self.means, self.bases)
         spread = m**2 * self.variances + v
         logits = jnp.log(self.weights) - 0.5 * jnp.sum(off**2 / spread + jnp.log(spread), axis=-1)
         pull = jax.nn.softmax(logits, axis=-1)[..., None] * off / spread
-        return -jnp.einsum("...kj,kij->...i", pull, self.bases)
+        return -_linalg.einsum("...kj,kij->...i", pull, self.bases)
+
+
+def _symmetric(a: np.ndarray) -> bool:
+    gap = np.abs(a - np.swapaxes(a, -1, -2))
+    return bool(np.all(gap <= 1e-6 * np.max(np.abs(a), axis=(-1, -2), keepdims=True)))
 
 
 @jax.tree_util.register_dataclass
@@ -227,8 +262,8 @@ class UniformLatent(_Law):
             ValueError: for a variance that is not positive or has the wrong shape.
         """
         latent_dim = _checks.dimension("latent_dim", latent_dim)
-        values, _ = _checks.variances("latent_variance", variance, latent_dim, float)
-        return cls(half_width=jnp.sqrt(3 * jnp.asarray(values, float)))
+        values = _variances(variance, latent_dim)
+        return cls(half_width=jnp.sqrt(3 * values))
 
     @property
     def latent_dim(self) -> int:
@@ -237,6 +272,7 @@ class UniformLatent(_Law):
 
     def sample(self, key: Key[Array, ""], n: int) -> Float[Array, "n d"]:
         """``n`` independent draws of ``Z``."""
+        key, n = _draw(key, n)
         shape, dtype = (n, self.latent_dim), self.half_width.dtype
         return self.half_width * jax.random.uniform(key, shape, dtype, -1, 1)
 
@@ -249,15 +285,13 @@ class UniformLatent(_Law):
     ) -> Float[Array, "*batch d"]:
         """``(phi(u) - phi(l))/(sigma (Phi(u) - Phi(l)))``, ``u, l = (z +- m half_width)/sigma``.
 
-        On ``|z|`` and by logarithms of tails, which neither vanish outside the support nor cancel.
+        The fraction is the mean of a standard normal between l and u; see `_normal.truncated_mean`.
         """
-        m, v = (jnp.asarray(x, z.dtype)[..., None] for x in (signal, variance))
-        sigma = jnp.sqrt(v)
-        low, high = ((jnp.abs(z) + sign * m * self.half_width) / sigma for sign in (-1, 1))
-        tail = log_ndtr(-low)
-        mass = tail + jnp.log(-jnp.expm1(log_ndtr(-high) - tail))
-        slope = jnp.exp(norm.logpdf(low) - mass) - jnp.exp(norm.logpdf(high) - mass)
-        return -jnp.sign(z) * slope / sigma
+        z, m, v = _levels_at(self, z, signal, variance)
+        sigma, m = jnp.sqrt(v)[..., None], m[..., None]
+        # The law is even; `jnp.abs` would have no slope at zero.
+        sign = jnp.where(z < 0, -1, 1).astype(z.dtype)
+        return -sign * _normal.truncated_mean(sign * z / sigma, m * self.half_width / sigma) / sigma
 
 
 @jax.tree_util.register_dataclass
@@ -298,7 +332,7 @@ def latent_constants(
         The constants.
 
     Raises:
-        ValueError: times that are not positive, or no points.
+        ValueError: no key, law or process, times that are not positive, or no points.
 
     Example:
         >>> import jax, fsd_jax as fsd
@@ -307,9 +341,12 @@ def latent_constants(
         >>> f"{found.c_0:.2f} {found.C_Z:.2f} {found.lipschitz[0]:.2f}"  # 1/0.25 at most
         '0.25 4.25 3.99'
     """
-    n = _checks.dimension("n", n)
+    key, n = _draw(key, n)
+    _checks.instance("latent", latent, Latent, "GaussianLatent.create(...) is one")
+    _checks.instance("process", process, VP)
     moment = latent.second_moment()
-    t = jnp.asarray(_checks.positive("times", times, moment.dtype, ndim=(1,))[0])
+    given, bad = _checks.positive("times", times, moment.dtype, ndim=(1,))
+    t = jnp.asarray(given) + _points.nan_if(bad, moment.dtype)
     inner, outer = jax.random.split(key)
     z, xi = latent.sample(inner, n), jax.random.normal(outer, (n, latent.latent_dim), moment.dtype)
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
-from fsd_jax import _checks, _linalg
+from fsd_jax import _checks, _linalg, _points
 from fsd_jax.latent import GaussianLatent, Latent
 from fsd_jax.process import VP
 
@@ -42,7 +42,19 @@ class ThinGaussian:
         return inside + (self.basis.shape[0] - jnp.sum(alive)) * self.residual_variance
 
     def diffuse(self, t: ArrayLike, process: VP = VP()) -> "ThinGaussian":
-        """The law of ``m_t X + sigma_t N(0, I)``."""
+        """The law of ``m_t X + sigma_t N(0, I)``.
+
+        Args:
+            t: one time, not negative.
+            process: forward process.
+
+        Raises:
+            ValueError: a time out of range (NaN for a traced one), or no process.
+        """
+        _checks.instance("process", process, VP)
+        t = jnp.asarray(_checks.time("t", t, self.mean.dtype, zero=True))
+        if t.ndim:
+            raise ValueError(f"t must be one time, got shape {t.shape}; use jax.vmap for several")
         signal = process.signal_variance(t)
         noise = process.noise_variance(t)
         return ThinGaussian(
@@ -53,14 +65,24 @@ class ThinGaussian:
         )
 
     def score(self, x: Float[Array, "*batch D"]) -> Float[Array, "*batch D"]:
-        """``grad log`` density: minus the inverse covariance times ``x - mean``."""
+        """``grad log`` density: minus the inverse covariance times ``x - mean``.
+
+        Raises:
+            ValueError: points of another size.
+        """
+        x = _points.vectors("x", x, dim=self.mean.shape[-1], dtype=self.mean.dtype)
         y = x - self.mean
         inside = -1 / self.variance + 1 / self.residual_variance
         projected = _linalg.matmul(y, self.basis) * inside
         return _linalg.matmul(projected, self.basis.T) - y / self.residual_variance
 
     def sample(self, key: Key[Array, ""], n: int) -> Float[Array, "n D"]:
-        """``n`` independent draws."""
+        """``n`` independent draws.
+
+        Raises:
+            ValueError: no key, or no positive number of draws.
+        """
+        key, n = _checks.key("key", key), _checks.dimension("n", n)
         inner, outer = jax.random.split(key)
         ambient, k = self.basis.shape
         z = jax.random.normal(inner, (n, k), self.basis.dtype) * jnp.sqrt(self.variance)
@@ -132,6 +154,7 @@ class LinearProblem:
             >>> problem.sample_target(jax.random.key(1), 10).shape
             (10, 40)
         """
+        ambient_dim = _checks.dimension("ambient_dim", ambient_dim)
         _checks.dimension("latent_dim", latent_dim, high=ambient_dim, top=" = ambient_dim")
         return cls.with_latent(
             key,
@@ -169,19 +192,21 @@ class LinearProblem:
             >>> fsd.LinearProblem.with_latent(jax.random.key(0), latent, ambient_dim=20)
             LinearProblem(D=20, d=3, float32)
         """
+        key = _checks.key("key", key)
+        _checks.instance("latent", latent, Latent, "GaussianLatent.create(...) is one")
         ambient_dim = _checks.dimension("ambient_dim", ambient_dim, low=latent.latent_dim)
         dtype = latent.second_moment().dtype
-        residual, _ = _checks.positive(
+        residual, bad = _checks.positive(
             "residual_variance", residual_variance, dtype, ndim=(0,), zero=True
         )
+        scale, worse = _checks.positive("mean_scale", mean_scale, dtype, ndim=(0,), zero=True)
+        residual = residual + _points.nan_if(bad | worse, dtype)
         keys = jax.random.split(key, 4)
         shape = (ambient_dim, latent.latent_dim)
         # Together, because decompositions side by side under `vmap` may hang, see `_linalg.after`.
         free = jnp.stack([jax.random.normal(k, shape, dtype) for k in keys[:2]])
         A_s, A_ta = _linalg.orthonormal_columns(free)
-        mean_s, mean_ta = (
-            mean_scale * jax.random.normal(k, (ambient_dim,), dtype) for k in keys[2:]
-        )
+        mean_s, mean_ta = (scale * jax.random.normal(k, (ambient_dim,), dtype) for k in keys[2:])
         return cls(
             A_s=A_s,
             A_ta=A_ta,
@@ -218,7 +243,15 @@ class LinearProblem:
         ``v = m_t^2 tau^2 + sigma_t^2`` of what is not latent.
 
         Implements: Section 3.1's decomposition of the score, with R12's residual.
+
+        Raises:
+            ValueError: points of another size, a time that is not positive, or no process.
         """
+        _checks.instance("process", process, VP)
+        dim, dtype = self.A_ta.shape[0], self.A_ta.dtype
+        x, t = _points.at_points("x", x, t, dim=dim, dtype=dtype)
+        if t.ndim:
+            raise ValueError(f"t must be one time, got shape {t.shape}; use jax.vmap for several")
         signal, noise = process.signal(t), process.noise_variance(t)
         v = signal**2 * self.residual_variance + noise
         y = x - signal * self.mean_ta
@@ -229,7 +262,7 @@ class LinearProblem:
     def _sample(
         self, key: Key[Array, ""], n: int, basis: Float[Array, "D d"], mean: Float[Array, " D"]
     ) -> Float[Array, "n D"]:
-        n = _checks.dimension("n", n)
+        key, n = _checks.key("key", key), _checks.dimension("n", n)
         inner, outer = jax.random.split(key)
         xi = jax.random.normal(outer, (n, basis.shape[0]), basis.dtype)
         z = self.latent.sample(inner, n)

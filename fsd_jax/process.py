@@ -27,14 +27,17 @@ class VP:
     """Variance-preserving process whose rate is piecewise linear between knots.
 
     ``VP()`` is the paper's (rate one). `VP.constant`, `VP.linear` and `VP.scheduled` build the
-    others and check their arguments. A process holds only Python numbers, so it is hashable,
+    others. All check their arguments. A process holds only Python numbers, so it is hashable,
     may be closed over by `jax.jit` and starts no backend.
 
     Implements: Section 3 (forward process) and its footnote on ``beta_t``.
 
     Attributes:
         knots: times of the knots, increasing, the first one 0 (the SDE's ``t``).
-        rates: ``beta`` at the knots; constant after the last.
+        rates: ``beta`` at the knots: positive, non-decreasing; constant after the last.
+
+    Raises:
+        ValueError: knots or rates that are not so.
 
     Example:
         >>> import fsd_jax as fsd
@@ -67,21 +70,23 @@ class VP:
         Raises:
             ValueError: if they are not.
         """
-        times = np.asarray(knots, np.float64)
-        beta = np.asarray(rates, np.float64)
-        if times.ndim != 1 or times.shape != beta.shape or times.size == 0:
-            raise ValueError(
-                f"knots and rates must be equally long sequences, got {knots!r} and {rates!r}"
-            )
-        if times[0] != 0 or np.any(np.diff(times) <= 0) or not np.all(np.isfinite(times)):
-            raise ValueError(f"knots must start at 0 and increase, got {knots!r}")
-        if np.any(beta <= 0) or np.any(np.diff(beta) < 0) or not np.all(np.isfinite(beta)):
-            raise ValueError(f"rates must be positive, finite and non-decreasing, got {rates!r}")
-        return cls(knots=tuple(times.tolist()), rates=tuple(beta.tolist()))
+        return cls(knots=knots, rates=rates)  # type: ignore[arg-type]
+
+    def __post_init__(self) -> None:
+        # What is stored is hashable and made of Python numbers, whatever was given.
+        for name, values in zip(("knots", "rates"), _schedule(self.knots, self.rates), strict=True):
+            object.__setattr__(self, name, values)
 
     def integrated_rate(self, t: ArrayLike) -> Float[Array, "*times"]:
-        """``B(t) = int_0^t beta``, exact for the piecewise linear rate."""
-        return self._integral(jnp.asarray(t, dtype=None if hasattr(t, "dtype") else float))
+        """``B(t) = int_0^t beta``, exact for the piecewise linear rate.
+
+        Args:
+            t: times of any shape, not negative; they may be zero.
+
+        Raises:
+            ValueError: concrete times that are negative or not finite (traced ones become NaN).
+        """
+        return self._integral(_times(t))
 
     def host_variances(self, t: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         """``(m_t^2, sigma_t^2)`` by NumPy in float64, whatever JAX's precision."""
@@ -90,11 +95,12 @@ class VP:
 
     def host_integrated_rate(self, t: ArrayLike) -> np.ndarray:
         """``B(t)`` by NumPy in float64, whatever JAX's precision."""
-        return np.asarray(self._integral(np.asarray(t, np.float64)))
+        return np.asarray(self._integral(_host_times("t", t)))
 
     def host_time(self, level: ArrayLike) -> np.ndarray:
         """The ``t`` at which ``B(t) = level``, by NumPy in float64: the inverse of the integral."""
-        wanted, knots, rates = (np.asarray(a, float) for a in (level, self.knots, self.rates))
+        wanted = _host_times("level", level)
+        knots, rates = np.asarray(self.knots), np.asarray(self.rates)
         reached = self.host_integrated_rate(knots)
         i = np.clip(np.searchsorted(reached, wanted, side="right") - 1, 0, len(knots) - 1)
         slopes = np.append(np.diff(rates) / np.diff(knots), 0.0)
@@ -153,6 +159,46 @@ class VP:
         return jnp.asarray(times, float), jnp.asarray(weights, float)
 
 
+def _times(t: ArrayLike) -> Float[Array, "*times"]:
+    """Times in their own dtype if that is floating."""
+    given = _checks.array("t", t)
+    own = isinstance(given, jax.Array) or (isinstance(t, np.ndarray | np.generic))
+    dtype = given.dtype if own and jnp.issubdtype(given.dtype, jnp.floating) else float
+    return jnp.asarray(_checks.time("t", given, jax.dtypes.canonicalize_dtype(dtype), zero=True))
+
+
+def _host_times(name: str, t: ArrayLike) -> np.ndarray:
+    return np.asarray(_checks.positive(name, np.asarray(t), np.float64, ndim=None, zero=True)[0])
+
+
+def _schedule(knots: Any, rates: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    plain = []
+    for name, values in (("knots", knots), ("rates", rates)):
+        if isinstance(values, tuple) and all(type(value) is float for value in values):
+            plain.append(values)
+            continue
+        listed = np.asarray(_checks.array(name, values), np.float64)
+        if listed.ndim != 1:
+            raise ValueError(f"{name} must be a sequence of numbers, got {values!r}")
+        plain.append(tuple(listed.tolist()))
+    _check_schedule(*plain)
+    return plain[0], plain[1]
+
+
+@lru_cache(maxsize=256)
+def _check_schedule(knots: tuple[float, ...], rates: tuple[float, ...]) -> None:
+    """Remembered, because a process is built anew whenever a tree that holds it is."""
+    times, beta = np.asarray(knots, np.float64), np.asarray(rates, np.float64)
+    if times.shape != beta.shape or times.size == 0:
+        raise ValueError(
+            f"knots and rates must be equally long sequences, got {knots!r} and {rates!r}"
+        )
+    if times[0] != 0 or np.any(np.diff(times) <= 0) or not np.all(np.isfinite(times)):
+        raise ValueError(f"knots must start at 0 and increase, got {knots!r}")
+    if not (np.all(beta > 0) and np.all(np.diff(beta) >= 0) and np.all(np.isfinite(beta))):
+        raise ValueError(f"rates must be positive, finite and non-decreasing, got {rates!r}")
+
+
 @lru_cache(maxsize=64)
 def _log_legendre(low: float, high: float, nodes: int) -> tuple[np.ndarray, np.ndarray]:
     x, w = np.polynomial.legendre.leggauss(nodes)
@@ -192,10 +238,9 @@ def paper_grid(delta: float, T: float, *, rate: float, lipschitz: float) -> Floa
         ValueError: arguments out of range, or a rule that needs more than a million steps.
     """
     low, high = _interval(delta, T)
-    if not 0 < rate < 1:
+    rate, lipschitz = _number("rate", rate), _number("lipschitz", lipschitz)
+    if rate >= 1:
         raise ValueError(f"rate must be in (0, 1), got {rate!r}")
-    if not (lipschitz > 0 and np.isfinite(lipschitz)):
-        raise ValueError(f"lipschitz must be positive and finite, got {lipschitz!r}")
     times = [high]
     while times[-1] > low:
         step = rate * min(max(times[-1], 1 / lipschitz), 1.0)
@@ -206,6 +251,15 @@ def paper_grid(delta: float, T: float, *, rate: float, lipschitz: float) -> Floa
 
 
 def _interval(delta: float, T: float) -> tuple[float, float]:
-    if not (0 < delta < T and np.isfinite(T)):
+    low, high = _number("delta and T", delta), _number("delta and T", T)
+    if not low < high:
         raise ValueError(f"delta and T must satisfy 0 < delta < T, got delta={delta!r}, T={T!r}")
-    return float(delta), float(T)
+    return low, high
+
+
+def _number(name: str, value: float) -> float:
+    """A positive Python number that the devices' default dtype holds."""
+    if _checks.is_traced(value):
+        raise ValueError(f"{name} must be Python numbers here, not traced: they fix the grid")
+    _checks.positive(name, value, jax.dtypes.canonicalize_dtype(float), ndim=(0,))
+    return float(value)

@@ -20,10 +20,11 @@ from fsd_jax.ledger.table import EFFORTS, INGREDIENTS, Ledger
 from fsd_jax.linear_model import LinearProblem, ThinGaussian
 from fsd_jax.process import VP
 from fsd_jax.sampler.grid import METHODS, Steps, steps_of
-from fsd_jax.sampler.law import continuous_law, denoised_law, has_diagonal_mixing, law_of_steps
+from fsd_jax.sampler.law import law_of_estimates, law_of_steps
+from fsd_jax.sampler.limit import continuous_limit, has_diagonal_mixing
 from fsd_jax.score.errors import score_error_to_law
 from fsd_jax.score.laws import divergence_excess, kl_of_laws, w2_of_laws
-from fsd_jax.score.linear import LinearScore
+from fsd_jax.score.linear import LinearScore, checked_score
 
 
 def account(
@@ -83,20 +84,38 @@ def account(
         ('decoder', 'Next: target samples.')
     """
     _checks.choice("method", method, METHODS)
-    for name, given in (("score", score), ("refit", refit)):
-        if given is None and name == "refit":
-            continue
-        if not isinstance(given, LinearScore) or not has_diagonal_mixing(given):
-            raise ValueError(
-                f"{name} must be a LinearScore with a diagonal mixing, as closed-form decoders "
-                f"have (model.linear), got {given!r}"
-            )
+    denoise = _checks.boolean("denoise", denoise)
+    _checks.instance("problem", problem, LinearProblem)
+    score = _diagonal("score", score, problem)
+    if refit is not None:
+        refit = _diagonal("refit", refit, problem)
     if _checks.is_traced(times):
         raise ValueError("times must be concrete numbers, not traced; close over them")
     steps = steps_of(times, score.basis.dtype, score.process)
-    grid = np.asarray(times, np.float64)
+    grid = np.asarray(_checks.array("times", times), np.float64)
     nodes = score.process.quadrature(float(grid[0]), float(grid[-1]))
-    return _account(score, problem, refit, steps, nodes, method=method, denoise=bool(denoise))
+    dtype = jnp.promote_types(score.basis.dtype, problem.A_ta.dtype)
+    models = jax.tree.map(lambda a: jnp.asarray(a, dtype), (score, problem, refit))
+    found = _account(*models, steps, nodes, method=method, denoise=denoise)
+    broken = jnp.any(jnp.isnan(found.total))
+    if not _checks.is_traced(broken) and bool(broken):
+        raise ValueError(
+            "the model's errors are not numbers: the sampler overflows on these times; take more "
+            "steps or a smaller T"
+        )
+    return found
+
+
+def _diagonal(name: str, score: LinearScore, problem: LinearProblem) -> LinearScore:
+    """A score on the problem's space, with a diagonal mixing, in its own dtype."""
+    score = checked_score(name, score)
+    if not has_diagonal_mixing(score):
+        raise ValueError(
+            f"{name} must be a LinearScore with a diagonal mixing, as closed-form decoders "
+            f"have (model.linear), got {score!r}"
+        )
+    _checks.same_rows(**{name: score.basis, "problem": problem.A_ta})
+    return score
 
 
 class _Parts(NamedTuple):
@@ -250,14 +269,13 @@ class _World(NamedTuple):
         kind = method.rpartition("_")[2]
         # Each decomposition below waits for the one before: see _linalg.after.
         stepped = law_of_steps(score, self.steps, start, method=method, denoise=False)
-        limit = continuous_law(
-            score, delta=delta, T=T, kind=kind, initial=_after(start, stepped.variance)
-        )
+        start = _after(start, stepped.variance)
+        limit = continuous_limit(score, delta, T, start, kind=kind, denoise=False)
         law = pick("discretisation", stepped, limit)
         kl = self._kl(truth, law)
         at_delta = self._w2(truth, _after(law, kl))
         if denoise:
-            law = denoised_law(score, _after(law, at_delta), delta)
+            law = law_of_estimates(score, _after(law, at_delta), delta)
         clean = self._w2(self.truth, _after(law, at_delta))
         w2 = pick("early_stopping", clean, at_delta)
         return jnp.stack([self._score_error(score), kl, w2])

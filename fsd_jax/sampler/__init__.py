@@ -2,7 +2,8 @@
 
 from fsd_jax.sampler.grid import METHODS
 from fsd_jax.sampler.latent import sample_latent
-from fsd_jax.sampler.law import continuous_law, denoised_law, generated_law
+from fsd_jax.sampler.law import denoised_law, generated_law
+from fsd_jax.sampler.limit import continuous_law
 from fsd_jax.sampler.reverse import sample
 
 __all__ = [

@@ -5,14 +5,15 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
-from fsd_jax import _checks, _linalg
+from fsd_jax import _checks, _linalg, _points
 from fsd_jax.process import VP
 from fsd_jax.sampler.grid import Steps, steps_of
 from fsd_jax.sampler.law import transition_of
-from fsd_jax.sampler.reverse import Score, normals, sample
+from fsd_jax.sampler.reverse import Score, normals, sample, threefry
 from fsd_jax.score.linear import LinearScore
 
 
@@ -58,11 +59,14 @@ def sample_latent(
         ``(n, D)`` samples.
 
     Raises:
-        ValueError: as `sample`, or shapes that do not match.
+        ValueError: as `sample`, shapes that do not match, or a basis that is not orthonormal.
     """
     U, _ = _checks.floating("basis", basis, ndim=(2,))
+    bad = _checks.orthonormal("basis", U)
+    if process is not None:
+        _checks.instance("process", process, VP)
     own = getattr(latent_score, "process", None)
-    tau2, _ = _checks.positive(
+    tau2, worse = _checks.positive(
         "residual_variance", residual_variance, U.dtype, ndim=(0,), zero=True
     )
     # A score without a basis: all directions are outside.
@@ -71,16 +75,19 @@ def sample_latent(
         residual_variance=jnp.asarray(tau2), mean=U[:, 0],
         process=process or (own if isinstance(own, VP) else VP()),
     )  # fmt: skip
-    centre = jnp.zeros(U.shape[0], U.dtype) if mean is None else jnp.asarray(mean, U.dtype)
-    if centre.shape != U.shape[:1]:
-        raise ValueError(f"mean must have D = {U.shape[0]} entries, got {tuple(centre.shape)}")
+    given = np.zeros(U.shape[0], U.dtype) if mean is None else mean
+    centre = _points.vector("mean", given, dim=U.shape[0], dtype=U.dtype)
+    key = threefry(_checks.key("key", key))
     inner, outer = jax.random.split(key)
     z = sample(
         inner, latent_score, times=times, n=n, shape=U.shape[1], method=method, process=process,
         denoise=denoise, chunk=chunk, progress=progress,
     )  # fmt: skip
     steps = steps_of(times, U.dtype, outside.process)
-    share, variance = _outside(outside, steps, method=method, denoise=bool(denoise))
+    share, variance = _outside(
+        outside, steps, method=method, denoise=_checks.boolean("denoise", denoise)
+    )
+    variance = variance + _points.nan_if(bad | worse, U.dtype)
     return _join(outer, z, U, share * centre, variance)
 
 

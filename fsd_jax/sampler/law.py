@@ -1,4 +1,4 @@
-"""The exact law of what a sampler generates with a linear score: R16, and its continuous limit.
+"""The exact law of what a sampler generates with a linear score: R16.
 
 Every step is affine, so the law stays Gaussian. All steps are composed to one map in coordinates of
 the score's basis, with one more coordinate for the directions outside, where the score is a
@@ -10,17 +10,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from fsd_jax import _checks, _linalg
-from fsd_jax.linear_model import ThinGaussian
+from fsd_jax import _checks, _linalg, _points
+from fsd_jax.linear_model import ThinGaussian, checked_law
 from fsd_jax.sampler.grid import METHODS, Coefficients, Steps, coefficients, steps_of, tweedie
-from fsd_jax.score.linear import LinearScore
-
-NODES = 64
-"""Gauss-Legendre nodes in log time for the noise of the continuous limit: rounding in float64."""
+from fsd_jax.score.linear import LinearScore, checked_score
 
 
 def generated_law(
@@ -63,69 +59,38 @@ def generated_law(
         True
     """
     _checks.choice("method", method, METHODS)
-    _check_score(score)
+    denoise = _checks.boolean("denoise", denoise)
+    score, initial = checked_pair(score, initial)
     steps = steps_of(times, score.basis.dtype, score.process)
-    return law_of_steps(score, steps, initial, method=method, denoise=bool(denoise))
+    law = law_of_steps(score, steps, initial, method=method, denoise=denoise)
+    return finite_law(law, "take more steps or a smaller T")
 
 
-def continuous_law(
-    score: LinearScore,
-    *,
-    delta: ArrayLike,
-    T: ArrayLike,
-    kind: str = "sde",
-    initial: ThinGaussian | None = None,
-    denoise: bool = False,
-) -> ThinGaussian:
-    """The limit of `generated_law` for ever finer grids: the reverse SDE or ODE itself, exactly.
-
-    Along a basis vector with gain p and variance l, with ``v = m^2 l + s2``, what is at ``T``
-    reaches ``delta`` multiplied by
-
-        phi = (m_T/m_delta) (v_delta/v_T)^p (s2_delta/s2_T)^(1-p)     (SDE)
-        phi = (v_delta/v_T)^(p/2) (s2_delta/s2_T)^((1-p)/2)           (ODE)
-
-    the SDE adds noise of variance ``int phi(delta, t)^2 dB(t)``, and the mean is
-    ``m_delta mean + phi (mean at T - m_T mean)``. For ``p != 1`` the score is no Gaussian's, and
-    the variance goes like ``delta^(1 - p)`` (ODE) or ``delta^(2 - 2p)`` (SDE, ``p > 1/2``).
-
-    Implements: R16 (continuous limit).
+def denoised_law(score: LinearScore, law: ThinGaussian, t: ArrayLike) -> ThinGaussian:
+    """The law of Tweedie's estimates of the clean samples behind draws from `law` at time `t`.
 
     Args:
-        score: a linear score with a diagonal `mixing` (closed-form decoders have one).
-        delta: early stopping time.
-        T: final time.
-        kind: ``"sde"`` or ``"ode"``.
-        initial: law at time ``T``; None is ``N(0, I)``.
-        denoise: the law after a last step of Tweedie's.
+        score: a linear score.
+        law: law of the samples at time `t`.
+        t: one time, positive.
 
     Returns:
-        The law at time ``delta``, or of the denoised samples; NaN for traced arguments that are out
-        of range.
+        The law of the estimates; NaN for a traced time that is not positive.
 
     Raises:
-        ValueError: arguments out of range, or a score of another form.
+        ValueError: a score that is not linear, no law or one of another space, a time out of range.
     """
-    _checks.choice("kind", kind, ("sde", "ode"))
-    _check_score(score)
-    if not has_diagonal_mixing(score):
-        raise ValueError(
-            "score must have a diagonal mixing, as LinearScore.from_minimizer gives; for another "
-            "decoder take generated_law on a fine grid"
-        )
-    ends = []
-    for name, value in (("delta", delta), ("T", T)):
-        ends.append(_checks.positive(name, value, score.basis.dtype, ndim=(0,))[0])
-    if not _checks.is_traced(*ends) and not ends[0] < ends[1]:
-        raise ValueError(f"delta must be below T, got delta={delta!r}, T={T!r}")
-    return _continuous(score, *ends, initial, kind=kind, denoise=bool(denoise))
+    score, checked = checked_pair(score, law, name="law")
+    time = jnp.asarray(_checks.time("t", t, score.basis.dtype))
+    if time.ndim:
+        raise ValueError(f"t must be one time, got shape {time.shape}")
+    return law_of_estimates(score, checked, time)
 
 
 @jax.jit
-def denoised_law(score: LinearScore, law: ThinGaussian, t: ArrayLike) -> ThinGaussian:
-    """The law of Tweedie's estimates of the clean samples behind draws from `law` at time `t`."""
-    t = jnp.asarray(t, score.basis.dtype)
-    return _arrive(score, _then(_nothing(score), score, tweedie(t, score.process), t), law)
+def law_of_estimates(score: LinearScore, law: ThinGaussian, t: Float[Array, ""]) -> ThinGaussian:
+    """`denoised_law` of arguments that have passed their checks."""
+    return arrive(score, then(_nothing(score), score, tweedie(t, score.process), t), law)
 
 
 class Transition(NamedTuple):
@@ -149,7 +114,8 @@ def _eye(score: LinearScore) -> Float[Array, "k1 k1"]:
     return jnp.eye(score.basis.shape[1] + 1, dtype=score.basis.dtype)
 
 
-def _centre(score: LinearScore) -> Float[Array, " k1"]:
+def centre_of(score: LinearScore) -> Float[Array, " k1"]:
+    """The score's mean in the coordinates of a `Transition`."""
     return jnp.append(_linalg.matmul(score.basis.T, score.mean), 1.0)
 
 
@@ -159,12 +125,12 @@ def _matrix(score: LinearScore, t: Float[Array, ""]) -> Float[Array, "k1 k1"]:
     return jnp.pad(core, (0, 1)) + q * _eye(score)
 
 
-def _then(
+def then(
     before: Transition, score: LinearScore, step: Coefficients, t: Float[Array, ""]
 ) -> Transition:
     """Followed by ``Y' = keep Y + push s(Y, t) + sqrt(noise) xi``."""
     S, eye = _matrix(score, t), _eye(score)
-    pull = step.push * score.process.signal(t) * _linalg.matmul(S, _centre(score))
+    pull = step.push * score.process.signal(t) * _linalg.matmul(S, centre_of(score))
     return _affine(before, step.keep * eye + step.push * S, -pull, step.noise * eye)
 
 
@@ -176,7 +142,7 @@ def _then_heun(
     h: Float[Array, ""],
 ) -> Transition:
     """Followed by Heun's step, whose drift at either end is ``A y - c``."""
-    eye, centre = _eye(score), _centre(score)
+    eye, centre = _eye(score), centre_of(score)
     S_t, S_s = _matrix(score, t), _matrix(score, s)
     A_t, A_s = (eye + S_t) / 2, (eye + S_s) / 2
     c_t = score.process.signal(t) * _linalg.matmul(S_t, centre) / 2
@@ -206,14 +172,14 @@ def transition_of(score: LinearScore, steps: Steps, *, method: str, denoise: boo
         t, s, h = row
         if method == "heun_ode":
             return _then_heun(before, score, t, s, h), None
-        return _then(before, score, coefficients(method, h), t), None
+        return then(before, score, coefficients(method, h), t), None
 
     found, _ = jax.lax.scan(advance, _nothing(score), steps)
     delta = steps.stop[-1]
-    return _then(found, score, tweedie(delta, score.process), delta) if denoise else found
+    return then(found, score, tweedie(delta, score.process), delta) if denoise else found
 
 
-def _arrive(score: LinearScore, way: Transition, initial: ThinGaussian | None) -> ThinGaussian:
+def arrive(score: LinearScore, way: Transition, initial: ThinGaussian | None) -> ThinGaussian:
     """The law at the end of the way, in a span of the basis and of the means."""
     parts = [score.basis, score.mean[:, None]]
     if initial is not None:
@@ -255,66 +221,29 @@ def law_of_steps(
     score: LinearScore, steps: Steps, initial: ThinGaussian | None, *, method: str, denoise: bool
 ) -> ThinGaussian:
     """`generated_law` on steps that have passed their checks."""
-    return _arrive(score, transition_of(score, steps, method=method, denoise=denoise), initial)
+    return arrive(score, transition_of(score, steps, method=method, denoise=denoise), initial)
 
 
-@partial(jax.jit, static_argnames=("kind", "denoise"))
-def _continuous(
-    score: LinearScore,
-    delta: Float[Array, ""],
-    T: Float[Array, ""],
-    initial: ThinGaussian | None,
-    *,
-    kind: str,
-    denoise: bool,
-) -> ThinGaussian:
-    process, delta, T = score.process, jnp.asarray(delta), jnp.asarray(T)
-    low, high = process.integrated_rate(delta), process.integrated_rate(T)
-    x, w = np.polynomial.legendre.leggauss(NODES)
-    span = jnp.log(high / low) / 2
-    nodes = low * jnp.exp(span * (jnp.asarray(x, low.dtype) + 1))
-    # dB = B d log B.
-    weights = span * jnp.asarray(w, low.dtype) * nodes
-    # The directions outside behave like one more with gain one.
-    gains = jnp.append(jnp.diagonal(score.mixing) ** 2, 1.0)
-    variances = jnp.append(score.latent_variance, score.residual_variance)
-    bad = jnp.any(score.mixing != jnp.diag(jnp.diagonal(score.mixing))) | ~(low < high)
-    gains = jnp.where(bad, jnp.nan, gains)
-    along = _factor(gains, variances, low, high, kind)
-    noise = jnp.zeros_like(along)
-    if kind == "sde":
-        squares = _factor(gains, variances, low, nodes[:, None], kind) ** 2
-        noise = jnp.sum(weights[:, None] * squares, axis=0)
-    shift = (process.signal(delta) - process.signal(T) * along) * _centre(score)
-    way = Transition(jnp.diag(along), shift, jnp.diag(noise))
-    if denoise:
-        way = _then(way, score, tweedie(delta, process), delta)
-    return _arrive(score, way, initial)
+def checked_pair(
+    score: LinearScore, law: ThinGaussian | None, *, name: str = "initial"
+) -> tuple[LinearScore, ThinGaussian | None]:
+    """A score and a law of one space and dtype.
+
+    Raises:
+        ValueError: what they are not; the law of another score's samples is not Gaussian.
+    """
+    score = checked_score("score", score)
+    if law is None and name == "initial":
+        return score, None
+    law = checked_law(name, law)
+    _checks.same_rows(score=score.basis, **{name: law.basis})
+    dtype = score.basis.dtype
+    return score, jax.tree.map(lambda a: a.astype(dtype), law)
 
 
-def _factor(p: Array, variance: Array, low: Array, level: Array, kind: str) -> Array:
-    """What a value at ``B = level`` is multiplied by until ``B = low``."""
-
-    def total(b: Array) -> Array:
-        return jnp.exp(-b) * variance - jnp.expm1(-b)
-
-    inside = p * jnp.log(total(low) / total(level))
-    inside = inside + (1 - p) * jnp.log(jnp.expm1(-low) / jnp.expm1(-level))
-    return jnp.exp(inside / 2) if kind == "ode" else jnp.exp(inside - (level - low) / 2)
-
-
-def has_diagonal_mixing(score: LinearScore) -> bool:
-    """Whether ``V`` is a basis with a length for each column; true as far as a trace can tell."""
-    rows, columns = score.mixing.shape[-2:]
-    if rows != columns or _checks.is_traced(score.mixing):
-        return rows == columns
-    mixing = np.asarray(score.mixing)
-    return mixing.ndim == 2 and not np.any(mixing - np.diag(np.diag(mixing)))
-
-
-def _check_score(score: object) -> None:
-    if not isinstance(score, LinearScore):
-        raise ValueError(
-            f"score must be a LinearScore, got {type(score).__name__}; the law of another score's "
-            "samples is not Gaussian, so draw them with sample"
-        )
+def finite_law(law: ThinGaussian, advice: str) -> ThinGaussian:
+    """The law, unless it is concrete and not finite: it overflowed."""
+    finite = _points.all_finite(law)
+    if not _checks.is_traced(finite) and not bool(finite):
+        raise ValueError(f"the law of the samples is not finite in its dtype; {advice}")
+    return law

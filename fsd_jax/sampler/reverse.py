@@ -13,9 +13,9 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Key
 
-from fsd_jax import _checks
+from fsd_jax import _checks, _points
 from fsd_jax.process import VP
-from fsd_jax.sampler.grid import METHODS, Steps, coefficients, steps_of, tweedie
+from fsd_jax.sampler.grid import METHODS, Steps, check_stable, coefficients, steps_of, tweedie
 from fsd_jax.score.linear import LinearScore
 
 Score = Callable[[Array, Array], Array]
@@ -45,8 +45,12 @@ def sample(
         ei_ode     Y' = e^(h/2) Y + (e^(h/2) - 1) s_t
         heun_ode   Y' = Y + h/2 (f_t(Y) + f_s(Y + h f_t(Y))),   f_t(y) = (y + s_t(y))/2
 
-    Sample i uses keys folded from its own index, so it depends neither on `n` nor on `chunk`. Each
-    chunk is jitted; a model's arrays are traced, so new weights do not compile anew, but a new
+    Sample i uses keys folded from its own index, so it depends neither on `n` nor on `chunk`; a key
+    of another generator than threefry is turned into one of that, because only there this holds.
+    Steps too long for the method are told, and refused where they diverge; samples that are not
+    finite raise (within `jax.jit` or `jax.vmap` nothing is told, and they are NaN or infinite).
+
+    Each chunk is jitted; a model's arrays are traced, so new weights do not compile anew, but a new
     function does. How far a grid's law is from the model's, `generated_law` tells for linear
     scores.
 
@@ -73,7 +77,11 @@ def sample(
         ``(n, *shape)`` samples at time ``delta``, or clean ones with `denoise`.
 
     Raises:
-        ValueError: options, sizes or times out of range.
+        ValueError: options, sizes or times out of range, a grid too coarse to be stable, samples
+            that are not finite.
+
+    Warns:
+        DataWarning: a grid so coarse that the law of the samples is off by half.
 
     Example:
         >>> import jax, fsd_jax as fsd
@@ -88,18 +96,23 @@ def sample(
     """
     _checks.choice("method", method, METHODS)
     _checks.choice("loop", loop, tuple(LOOPS))
+    denoise = _checks.boolean("denoise", denoise)
+    _checks.callback("progress", progress)
+    key = threefry(_checks.key("key", key))
     if not callable(score):
-        raise ValueError(f"score must be a function of (x, t), got {type(score).__name__}")
+        raise ValueError(f"score must be a function of (x, t), got {_checks.named(score)}")
     start, n, shape = _start(score, initial, n, shape)
     # Scores of a model have its mean, and want samples of its dtype.
-    like = getattr(score, "mean", jnp.zeros(())) if start is None else start
-    dtype = like.dtype
+    own = getattr(score, "mean", None)
+    like = own if isinstance(own, jax.Array) else jnp.zeros(())
+    dtype = (like if start is None else start).dtype
     process = _process(score, process)
     steps = steps_of(times, dtype, process)
+    check_stable(times, method, dtype, process)
     chunk = n if chunk is None else min(_checks.dimension("chunk", chunk), n)
     run = partial(
         LOOPS[loop], score=_as_pytree(score), steps=steps, process=process, shape=shape,
-        method=method, denoise=bool(denoise), dtype=dtype,
+        method=method, denoise=denoise, dtype=dtype,
     )  # fmt: skip
     parts = []
     for first in range(0, n, chunk):
@@ -110,7 +123,28 @@ def sample(
         if progress is not None:
             jax.block_until_ready(parts[-1])
             progress(min(first + chunk, n), n)
-    return jnp.concatenate(parts)[:n] if len(parts) > 1 else parts[0]
+    drawn = jnp.concatenate(parts)[:n] if len(parts) > 1 else parts[0]
+    finite = _points.all_finite(drawn)
+    if not _checks.is_traced(finite) and not bool(finite):
+        raise ValueError(
+            "the samples are not finite: the score returned NaN or infinite values, or is so steep "
+            "that these times are too coarse for it; look at score(x, t) and take more steps"
+        )
+    return drawn
+
+
+def threefry(key: Key[Array, ""]) -> Key[Array, ""]:
+    """A threefry key from a key of any generator, by all of its words; its own stays as it is.
+
+    Under `vmap` other generators draw numbers that depend on the size of the batch.
+    """
+    words = jax.random.key_data(key)
+    if str(jax.random.key_impl(key)) == "threefry2x32":
+        return key
+    found = jax.random.wrap_key_data(words[:2], impl="threefry2x32")
+    for i in range(2, words.shape[0]):
+        found = jax.random.fold_in(found, words[i])
+    return found
 
 
 def _chunk(
@@ -232,6 +266,7 @@ def _start(
         start, _ = _checks.floating("initial", initial)
         if start.ndim < 2 or start.size == 0:
             raise ValueError(f"initial must have shape (n, ...), got {tuple(start.shape)}")
+        _points.finite("initial", start)
         return start, start.shape[0], tuple(start.shape[1:])
     n = _checks.dimension("n", n)
     if shape is None and isinstance(score, LinearScore):
@@ -247,6 +282,8 @@ def _start(
 
 def _process(score: Score, process: VP | None) -> VP:
     """The forward process, which a score that has its own must share."""
+    if process is not None:
+        _checks.instance("process", process, VP)
     own = getattr(score, "process", None)
     if not isinstance(own, VP):
         return VP() if process is None else process

@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 
 from fsd_jax import _checks, _linalg, _points
 from fsd_jax.linear_model import LinearProblem, ThinGaussian
-from fsd_jax.score.linear import LinearScore
+from fsd_jax.score.linear import LinearScore, checked_score
 
 
 def subspace_error(decoder: ArrayLike, subspace: ArrayLike) -> Float[Array, ""]:
@@ -120,10 +120,7 @@ def score_error(
     Raises:
         ValueError: values out of range, a score that is not linear, or another space.
     """
-    _checks.instance(
-        "score", score, LinearScore,
-        "pass model.linear, or LinearScore.from_decoder(...) for a trained decoder",
-    )  # fmt: skip
+    score = checked_score("score", score)
     _checks.instance("problem", problem, LinearProblem)
     _checks.same_rows(score=score.basis, problem=problem.A_ta)
     dtype = jnp.promote_types(score.basis.dtype, problem.A_ta.dtype)

@@ -43,7 +43,7 @@ def gaussian_kl(p: ThinGaussian, q: ThinGaussian) -> Float[Array, ""]:
 def bures_w2(p: ThinGaussian, q: ThinGaussian) -> Float[Array, ""]:
     """Squared 2-Wasserstein (Bures) distance between two Gaussian laws.
 
-    ``|mean difference|^2 + tr(P + Q - 2 (P^(1/2) Q P^(1/2))^(1/2))``, computed as the sum of squares
+    ``|mean difference|^2 + tr(P + Q - 2 (P^(1/2) Q P^(1/2))^(1/2))``, computed as a sum of squares,
     ``|P^(1/2) - U Q^(1/2)|_F^2`` at the best rotation ``U``. Singular laws are fine. First
     derivatives are exact (by the optimal map between the laws) and finite where the laws coincide;
     second ones are refused. Two laws are told apart down to ``eps`` times a standard deviation.
@@ -188,7 +188,7 @@ def _gradient(
     image: Float[Array, "D k"],
     trace: Float[Array, ""],
 ) -> ThinGaussian:
-    """From a gradient ``G`` by the covariance, given as ``G basis`` and ``tr G``, to the fields'."""
+    """From a gradient by the covariance, given as ``G basis`` and ``tr G``, to the fields'."""
     along = jnp.sum(law.basis * image, axis=0)
     return ThinGaussian(
         mean=mean,

@@ -1,5 +1,6 @@
 """Linear scores ``s(x, t) = (W_t y - y)/sigma_t^2``, ``y = x - m_t mean``, with a thin ``W_t``."""
 
+import dataclasses
 from dataclasses import dataclass
 
 import jax
@@ -104,6 +105,12 @@ class LinearScore:
             )
         _points.finite("decoder", V)
         basis, mixing = _linalg.qr(V)
+        # Columns that are orthonormal to rounding stay as they are: what they lack, over s2, would
+        # pass for an error of the score.
+        eye = jnp.eye(V.shape[1], dtype=V.dtype)
+        defect = jnp.max(jnp.abs(_linalg.matmul(V.T, V) - eye))
+        exact = defect <= 8 * _linalg.eps_of(V.dtype)
+        basis, mixing = jnp.where(exact, V, basis), jnp.where(exact, eye, mixing)
         return cls._build(basis, mixing, latent_variance, residual_variance, mean, process)
 
     @classmethod
@@ -249,3 +256,33 @@ class LinearScore:
     def _levels(self, t: ArrayLike) -> tuple[Array, Array]:
         t = jnp.asarray(_checks.time("t", t, self.basis.dtype))
         return self.process.signal_variance(t), self.process.noise_variance(t)
+
+
+def checked_score(name: str, score: LinearScore) -> LinearScore:
+    """A linear score whose fields fit together; the formulas that need it may rely on its basis.
+
+    Raises:
+        ValueError: what is no `LinearScore`, fields that do not fit, of concrete scores also a
+            basis that is not orthonormal or numbers that are not finite. Traced ones become NaN.
+    """
+    _checks.instance(
+        name, score, LinearScore,
+        "pass model.linear, or LinearScore.from_decoder(...) for a trained decoder",
+    )  # fmt: skip
+    if np.ndim(score.basis) != 2:
+        raise ValueError(
+            f"{name} must be one score, got a basis of shape {np.shape(score.basis)}; "
+            "use jax.vmap for a batch of scores"
+        )
+    (dim, k), d = score.basis.shape, np.shape(score.latent_variance)
+    fits = {"mixing": (k, *d), "mean": (dim,), "residual_variance": ()}
+    for field, shape in fits.items():
+        if np.shape(getattr(score, field)) != shape:
+            raise ValueError(
+                f"{name}.{field} must have shape {shape}, got {np.shape(getattr(score, field))}"
+            )
+    status = _checks.orthonormal(f"{name}.basis", score.basis)
+    _points.finite(name, score.mean, score.mixing, score.latent_variance, score.residual_variance)
+    if not _checks.is_traced(status):
+        return score
+    return dataclasses.replace(score, mean=score.mean + _points.nan_if(status, score.mean.dtype))
