@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike, DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
 from fsd_jax import _checks
 
@@ -84,3 +84,31 @@ def nan_if(status: ArrayLike, dtype: DTypeLike) -> Array | np.ndarray:
     if not _checks.is_traced(status):
         return np.zeros((), dtype)
     return jnp.where(jnp.asarray(status) == 0, 0, jnp.nan).astype(dtype)
+
+
+def draw(key: Key[Array, ""], n: int) -> tuple[Key[Array, ""], int]:
+    """What a law's ``sample(key, n)`` is called with.
+
+    Raises:
+        ValueError: no key, or no positive number.
+    """
+    return _checks.key("key", key), _checks.dimension("n", n)
+
+
+def levels_at(
+    dim: int, z: ArrayLike, signal: ArrayLike, variance: ArrayLike, dtype: DTypeLike
+) -> tuple[Float[Array, "*batch dim"], Array, Array]:
+    """Points, the signal and the noise's variance, as a law's ``score_at`` takes them.
+
+    Raises:
+        ValueError: points of another size, a signal that is negative, a variance not positive.
+    """
+    m, bad = _checks.positive("signal", signal, dtype, ndim=None, zero=True)
+    v, worse = _checks.positive("variance", variance, dtype, ndim=None)
+    points = vectors("z", z, dim=dim, dtype=dtype)
+    return points, jnp.asarray(m) + nan_if(bad, dtype), jnp.asarray(v) + nan_if(worse, dtype)
+
+
+def default_dtype() -> np.dtype:
+    """The dtype of what is made from Python numbers: double where x64 mode is on."""
+    return np.dtype(jax.dtypes.canonicalize_dtype(float))

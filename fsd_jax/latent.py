@@ -64,29 +64,10 @@ class _Law:
         return self.score_at(z, process.signal(t), process.noise_variance(t))
 
 
-def _draw(key: Key[Array, ""], n: int) -> tuple[Key[Array, ""], int]:
-    return _checks.key("key", key), _checks.dimension("n", n)
-
-
-def _dtype() -> np.dtype:
-    """The dtype of laws made from Python numbers: double where x64 mode is on."""
-    return np.dtype(jax.dtypes.canonicalize_dtype(float))
-
-
 def _variances(variance: ArrayLike, latent_dim: int) -> Float[Array, " d"]:
-    values, bad = _checks.variances("latent_variance", variance, latent_dim, _dtype())
-    return jnp.asarray(values) + _points.nan_if(bad, _dtype())
-
-
-def _levels_at(
-    latent: Latent, z: ArrayLike, signal: ArrayLike, variance: ArrayLike
-) -> tuple[Array, Array, Array]:
-    """Points, the signal and the noise's variance, as `Latent.score_at` takes them."""
-    dtype = jax.tree.leaves(latent)[0].dtype
-    z = _points.vectors("z", z, dim=latent.latent_dim, dtype=dtype)
-    m, bad = _checks.positive("signal", signal, dtype, ndim=None, zero=True)
-    v, worse = _checks.positive("variance", variance, dtype, ndim=None)
-    return z, jnp.asarray(m) + _points.nan_if(bad, dtype), v + _points.nan_if(worse, dtype)
+    dtype = _points.default_dtype()
+    values, bad = _checks.variances("latent_variance", variance, latent_dim, dtype)
+    return jnp.asarray(values) + _points.nan_if(bad, dtype)
 
 
 @jax.tree_util.register_dataclass
@@ -118,7 +99,7 @@ class GaussianLatent(_Law):
 
     def sample(self, key: Key[Array, ""], n: int) -> Float[Array, "n d"]:
         """``n`` independent draws of ``Z``."""
-        key, n = _draw(key, n)
+        key, n = _points.draw(key, n)
         noise = jax.random.normal(key, (n, self.latent_dim), self.variance.dtype)
         return noise * jnp.sqrt(self.variance)
 
@@ -130,7 +111,7 @@ class GaussianLatent(_Law):
         self, z: Float[Array, "*batch d"], signal: ArrayLike, variance: ArrayLike
     ) -> Float[Array, "*batch d"]:
         """``-z/(signal^2 lambda^2 + variance)``."""
-        z, m, v = _levels_at(self, z, signal, variance)
+        z, m, v = _points.levels_at(self.latent_dim, z, signal, variance, self.variance.dtype)
         return -z / (m[..., None] ** 2 * self.variance + v[..., None])
 
 
@@ -175,7 +156,7 @@ class GaussianMixture(_Law):
             >>> fsd.GaussianMixture.create([0.5, 0.5], [[-2.0], [2.0]], [0.1, 0.2])
             GaussianMixture(K=2, d=1, float32)
         """
-        dtype = _dtype()
+        dtype = _points.default_dtype()
         w, _ = _checks.positive("weights", weights, dtype, ndim=(1,))
         mu = np.asarray(_checks.array("means", means), np.float64)
         if mu.ndim != 2 or mu.shape[0] != w.shape[0] or not np.all(np.isfinite(mu)):
@@ -209,7 +190,7 @@ class GaussianMixture(_Law):
 
     def sample(self, key: Key[Array, ""], n: int) -> Float[Array, "n d"]:
         """``n`` independent draws of ``Z``."""
-        key, n = _draw(key, n)
+        key, n = _points.draw(key, n)
         pick, noise = jax.random.split(key)
         component = jax.random.categorical(pick, jnp.log(self.weights), shape=(n,))
         xi = jax.random.normal(noise, (n, self.latent_dim), self.means.dtype)
@@ -226,7 +207,7 @@ class GaussianMixture(_Law):
         self, z: Float[Array, "*batch d"], signal: ArrayLike, variance: ArrayLike
     ) -> Float[Array, "*batch d"]:
         """Posterior mean of the components' scores ``-(m^2 Sigma_k + v)^-1 (z - m mu_k)``."""
-        z, m, v = _levels_at(self, z, signal, variance)
+        z, m, v = _points.levels_at(self.latent_dim, z, signal, variance, self.means.dtype)
         m, v = m[..., None, None], v[..., None, None]
         off = _linalg.einsum("...ki,kij->...kj", z[..., None, :] - m * self.means, self.bases)
         spread = m**2 * self.variances + v
@@ -272,7 +253,7 @@ class UniformLatent(_Law):
 
     def sample(self, key: Key[Array, ""], n: int) -> Float[Array, "n d"]:
         """``n`` independent draws of ``Z``."""
-        key, n = _draw(key, n)
+        key, n = _points.draw(key, n)
         shape, dtype = (n, self.latent_dim), self.half_width.dtype
         return self.half_width * jax.random.uniform(key, shape, dtype, -1, 1)
 
@@ -287,7 +268,7 @@ class UniformLatent(_Law):
 
         The fraction is the mean of a standard normal between l and u; see `_normal.truncated_mean`.
         """
-        z, m, v = _levels_at(self, z, signal, variance)
+        z, m, v = _points.levels_at(self.latent_dim, z, signal, variance, self.half_width.dtype)
         sigma, m = jnp.sqrt(v)[..., None], m[..., None]
         # The law is even; `jnp.abs` would have no slope at zero.
         sign = jnp.where(z < 0, -1, 1).astype(z.dtype)
@@ -341,7 +322,7 @@ def latent_constants(
         >>> f"{found.c_0:.2f} {found.C_Z:.2f} {found.lipschitz[0]:.2f}"  # 1/0.25 at most
         '0.25 4.25 3.99'
     """
-    key, n = _draw(key, n)
+    key, n = _points.draw(key, n)
     _checks.instance("latent", latent, Latent, "GaussianLatent.create(...) is one")
     _checks.instance("process", process, VP)
     moment = latent.second_moment()

@@ -82,7 +82,7 @@ class ThinGaussian:
         Raises:
             ValueError: no key, or no positive number of draws.
         """
-        key, n = _checks.key("key", key), _checks.dimension("n", n)
+        key, n = _points.draw(key, n)
         inner, outer = jax.random.split(key)
         ambient, k = self.basis.shape
         z = jax.random.normal(inner, (n, k), self.basis.dtype) * jnp.sqrt(self.variance)
@@ -262,7 +262,7 @@ class LinearProblem:
     def _sample(
         self, key: Key[Array, ""], n: int, basis: Float[Array, "D d"], mean: Float[Array, " D"]
     ) -> Float[Array, "n D"]:
-        key, n = _checks.key("key", key), _checks.dimension("n", n)
+        key, n = _points.draw(key, n)
         inner, outer = jax.random.split(key)
         xi = jax.random.normal(outer, (n, basis.shape[0]), basis.dtype)
         z = self.latent.sample(inner, n)
