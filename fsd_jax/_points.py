@@ -103,10 +103,10 @@ def levels_at(
     Raises:
         ValueError: points of another size, a signal that is negative, a variance not positive.
     """
-    m, bad = _checks.positive("signal", signal, dtype, ndim=None, zero=True)
-    v, worse = _checks.positive("variance", variance, dtype, ndim=None)
-    points = vectors("z", z, dim=dim, dtype=dtype)
-    return points, jnp.asarray(m) + nan_if(bad, dtype), jnp.asarray(v) + nan_if(worse, dtype)
+    # As for times: traced ones that are out of range become NaN each for itself.
+    m = _checks.time("signal", signal, dtype, zero=True)
+    v = _checks.time("variance", variance, dtype)
+    return vectors("z", z, dim=dim, dtype=dtype), jnp.asarray(m), jnp.asarray(v)
 
 
 def default_dtype() -> np.dtype:

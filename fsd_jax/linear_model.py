@@ -39,7 +39,10 @@ class ThinGaussian:
         """Trace of the covariance."""
         alive = jnp.sum(self.basis**2, axis=0) > 0.5
         inside = jnp.sum(jnp.where(alive, self.variance, 0))
-        return inside + (self.basis.shape[0] - jnp.sum(alive)) * self.residual_variance
+        return (
+            inside
+            + (self.basis.shape[0] - jnp.sum(alive, dtype=inside.dtype)) * self.residual_variance
+        )
 
     def diffuse(self, t: ArrayLike, process: VP = VP()) -> "ThinGaussian":
         """The law of ``m_t X + sigma_t N(0, I)``.

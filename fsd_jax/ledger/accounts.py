@@ -131,8 +131,9 @@ class _Parts(NamedTuple):
     def of(cls, score: LinearScore, span: Float[Array, "D j"], width: int) -> "_Parts":
         # A dead column of the basis is a direction of the residual, whatever its gain says.
         alive = jnp.sum(score.basis**2, axis=0) > 0.5
+        gains = jnp.where(alive, jnp.diagonal(score.mixing) ** 2, 0)
         return cls.sorted(
-            _linalg.matmul(span.T, score.basis), alive * jnp.diagonal(score.mixing) ** 2,
+            _linalg.matmul(span.T, score.basis), gains,
             score.latent_variance, score.residual_variance, _linalg.matmul(span.T, score.mean),
             width,
         )  # fmt: skip

@@ -146,7 +146,7 @@ def score_error_to_law(
     strange = _inside_and_outside(U, B)[1]
     size = jnp.sum(missed**2, axis=0)
     # Directions that neither knows: those outside of B, less those of U outside of B.
-    rest = jnp.maximum(ambient - jnp.sum(known) - jnp.sum(strange**2), 0)
+    rest = jnp.maximum(ambient - jnp.sum(known, dtype=U.dtype) - jnp.sum(strange**2), 0)
     shift_in, shift_out = _inside_and_outside((truth.mean - score.mean)[:, None], U)
 
     def at(t: Array, w: Array) -> Array:

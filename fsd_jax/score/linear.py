@@ -237,7 +237,7 @@ class LinearScore:
         outside = jnp.sum((y - _linalg.matmul(inside, self.basis.T)) ** 2, axis=1)
         # A zero column of the basis is no direction: its share belongs to the complement.
         alive = jnp.sum(self.basis**2, axis=0) > 0.5
-        rest = ambient - jnp.sum(alive)
+        rest = ambient - jnp.sum(alive, dtype=dtype)
 
         def at(t: Array, w: Array) -> Array:
             signal, noise = self._levels(t)
