@@ -235,10 +235,10 @@ def checked_pair(
     score = checked_score("score", score)
     if law is None and name == "initial":
         return score, None
-    law = checked_law(name, law)
-    _checks.same_rows(score=score.basis, **{name: law.basis})
+    checked = checked_law(name, law)  # type: ignore[arg-type]
+    _checks.same_rows(score=score.basis, **{name: checked.basis})
     dtype = score.basis.dtype
-    return score, jax.tree.map(lambda a: a.astype(dtype), law)
+    return score, jax.tree.map(lambda a: a.astype(dtype), checked)
 
 
 def finite_law(law: ThinGaussian, advice: str) -> ThinGaussian:

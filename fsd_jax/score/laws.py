@@ -4,7 +4,7 @@ Both laws are restricted to a span that holds their bases; outside it they are i
 each has a frame of eigenvectors that is completed, not computed, so that eigenvalues may coincide.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -200,7 +200,7 @@ def _gradient(
 
 def _dot(gradient: ThinGaussian, tangent: ThinGaussian) -> Float[Array, ""]:
     parts = jax.tree.map(lambda a, b: jnp.sum(a * b), gradient, tangent)
-    return sum(jax.tree.leaves(parts)[1:], jax.tree.leaves(parts)[0])
+    return jnp.sum(jnp.stack(jax.tree.leaves(parts)))
 
 
 # --- Wasserstein ----------------------------------------------------------------------------------
@@ -268,7 +268,7 @@ def _w2_gradients(p: ThinGaussian, q: ThinGaussian) -> tuple[ThinGaussian, ThinG
 
 
 @_w2_gradients.defjvp
-def _(laws: object, tangents: object) -> None:
+def _(laws: object, tangents: object) -> Any:
     raise NotImplementedError("bures_w2 has first derivatives only")
 
 

@@ -231,7 +231,7 @@ class LinearScore:
         """
         ambient, dtype = self.basis.shape[0], self.basis.dtype
         x = _points.vectors("x", x, dim=ambient, dtype=dtype)
-        times, weights, bad = _checks.times_and_weights(None, times, weights, dtype)
+        t, w, bad = _checks.times_and_weights(None, times, weights, dtype)
         y = x - self.mean
         inside = _linalg.matmul(y, self.basis)
         outside = jnp.sum((y - _linalg.matmul(inside, self.basis.T)) ** 2, axis=1)
@@ -250,7 +250,7 @@ class LinearScore:
             spread = jnp.sum(within**2) + rest * left**2
             return w * (signal * bias + spread / noise)
 
-        total = jnp.sum(jax.vmap(at)(jnp.asarray(times), jnp.asarray(weights)), axis=0)
+        total = jnp.sum(jax.vmap(at)(jnp.asarray(t), jnp.asarray(w)), axis=0)
         return total + _points.nan_if(bad, dtype)
 
     def _levels(self, t: ArrayLike) -> tuple[Array, Array]:
