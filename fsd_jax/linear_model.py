@@ -209,7 +209,9 @@ class LinearProblem:
         # Together, because decompositions side by side under `vmap` may hang, see `_linalg.after`.
         free = jnp.stack([jax.random.normal(k, shape, dtype) for k in keys[:2]])
         A_s, A_ta = _linalg.orthonormal_columns(free)
-        mean_s, mean_ta = (scale * jax.random.normal(k, (ambient_dim,), dtype) for k in keys[2:])
+        mean_s, mean_ta = (
+            jnp.asarray(scale) * jax.random.normal(k, (ambient_dim,), dtype) for k in keys[2:]
+        )
         return cls(
             A_s=A_s,
             A_ta=A_ta,
