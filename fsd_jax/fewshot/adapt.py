@@ -1,15 +1,16 @@
-"""Adapting: fine-tuning, the baselines, and their comparison; all build a `FewShotModel`."""
+"""Adapting: fine-tuning and the baselines; all build a `FewShotModel`."""
 
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Int
 
 from fsd_jax import _checks
+from fsd_jax.fewshot import duplicates
 from fsd_jax.fewshot import fit as fitting
 from fsd_jax.fewshot.fit import Recipe
 from fsd_jax.fewshot.model import FewShotModel
-from fsd_jax.fewshot.report import Report, compare
+from fsd_jax.fewshot.oddities import target_notes
 from fsd_jax.fewshot.source import PretrainedModel
 from fsd_jax.process import VP
 
@@ -63,6 +64,7 @@ def finetune(
         True
     """
     _check_source(pretrained)
+    throw = _checks.boolean("throw", throw)
     _checks.choice("constraint", constraint, ("orthonormal", "rank"))
     _checks.choice("mean", mean, ("target", "source", None))
     _checks.choice("complete", complete, ("source", "none"))
@@ -73,7 +75,9 @@ def finetune(
         complete=complete,
         latent_dim=pretrained.latent_dim,
     )
-    return _build(pretrained, x_target, recipe, times, weights, throw)
+    model = build(pretrained, x_target, recipe, times, weights, throw)
+    _tell_oddities(model, throw)
+    return model
 
 
 def source_as_is(
@@ -95,9 +99,24 @@ def source_as_is(
         ValueError: bad samples or options.
     """
     _check_source(pretrained)
+    throw = _checks.boolean("throw", throw)
     _checks.choice("mean", mean, ("target", "source", None))
     recipe = Recipe(method="source-as-is", mean=mean, latent_dim=pretrained.latent_dim)
-    return _build(pretrained, x_target, recipe, None, None, throw)
+    model = build(pretrained, x_target, recipe, None, None, throw)
+    _tell_oddities(model, throw)
+    return model
+
+
+def _check_source(pretrained: object) -> None:
+    advice = "make one with pretrain(x_source, latent_dim=...)"
+    _checks.instance("pretrained", pretrained, PretrainedModel, advice)
+
+
+def _tell_oddities(model: FewShotModel, throw: bool) -> None:
+    """Warn of data on another scale; without `throw` nothing waits for the values."""
+    if throw and model.source is not None and not _checks.is_traced(model):
+        for note in target_notes(model.source, model.samples):
+            _checks.tell(f"x_target: {note}")
 
 
 def target_only(
@@ -106,6 +125,7 @@ def target_only(
     """Baseline: train from scratch on the target, its dimension chosen by leave-one-out.
 
     Probabilistic PCA of the target with ``k <= latent_dim`` directions and a residual variance.
+    Pictures that occur more than once, exactly or nearly, are left out together.
 
     Args:
         x_target: ``(n_ta, *shape)`` target samples, at least two.
@@ -117,77 +137,13 @@ def target_only(
         ValueError: bad samples.
     """
     latent_dim = _checks.dimension("latent_dim", latent_dim)
+    _checks.instance("process", process, VP)
+    throw = _checks.boolean("throw", throw)
     recipe = Recipe(method="target-only", latent_dim=latent_dim)
-    return _build(None, x_target, recipe, None, None, throw, process)
+    return build(None, x_target, recipe, None, None, throw, process)
 
 
-def evaluate(model: FewShotModel, x_heldout: ArrayLike | None) -> Report:
-    """What `FewShotModel.report` returns."""
-    source, d = model.source, model.recipe.latent_dim
-    if source is None:
-        raise ValueError("report needs a model with a source; call it on the few-shot model")
-    n = model.samples.shape[0]
-    if x_heldout is None and n < 2:
-        raise ValueError("leave-one-out needs at least 2 target samples, got 1; pass x_heldout=")
-    shots = model.samples.reshape(-1, *model.shape)
-    # One objective for all: the model's own times and weights.
-    objective = (model.times, model.weights)
-    rivals = [
-        _build(
-            source,
-            shots,
-            Recipe(method="source-as-is", mean=mean, latent_dim=d),
-            *objective,
-            throw=True,
-        )
-        for mean in ("target", "source")
-    ]
-    ours = _evaluation_losses(model, x_heldout)
-    scratch_name, alone = "target only (needs 2 samples)", np.full_like(ours, np.inf)
-    if n > 1:
-        recipe = Recipe(method="target-only", latent_dim=d)
-        process = model.linear.process
-        scratch = _build(None, shots, recipe, *objective, throw=True, process=process)
-        scratch_name, alone = scratch.name, _evaluation_losses(scratch, x_heldout)
-    return compare(
-        model.name,
-        ours,
-        {rival.name: _evaluation_losses(rival, x_heldout) for rival in rivals},
-        (scratch_name, alone),
-        evaluation="leave-one-out" if x_heldout is None else "held-out",
-        n_ta=n,
-        rank=int(model.rank),
-        latent_dim=d,
-    )
-
-
-def _evaluation_losses(model: FewShotModel, x_heldout: ArrayLike | None) -> np.ndarray:
-    if x_heldout is not None:
-        losses = np.asarray(model.losses(x_heldout))
-        if not np.all(np.isfinite(losses)):
-            raise ValueError("x_heldout has NaN or infinite entries; remove them")
-        return losses
-    each = fitting.leave_one_out(
-        model.source,
-        model.samples,
-        model.kept,
-        model.times,
-        model.weights,
-        model.linear.process,
-        recipe=model.recipe,
-    )
-    return np.asarray(each)
-
-
-def _check_source(pretrained: object) -> None:
-    if not isinstance(pretrained, PretrainedModel):
-        raise ValueError(
-            f"pretrained must be a PretrainedModel, got {type(pretrained).__name__}; "
-            "make one with pretrain(x_source, latent_dim=...)"
-        )
-
-
-def _build(
+def build(
     source: PretrainedModel | None,
     x_target: ArrayLike,
     recipe: Recipe,
@@ -195,10 +151,12 @@ def _build(
     weights: ArrayLike | None,
     throw: bool,
     process: VP | None = None,
+    labels: Int[Array, " n"] | None = None,
 ) -> FewShotModel:
+    """The model of a recipe; `labels` say which rows are one picture, where that is known."""
     needs_mean = recipe.mean == "target" and recipe.method != "source-as-is"
     x, extra = _checks.samples("x_target", x_target, rows=2 if needs_mean else 1, images=True)
-    shape = tuple(jnp.shape(x_target)[1:])
+    shape = tuple(np.shape(x_target)[1:])
     if source is not None:
         process = source.process
         x = x.astype(source.basis.dtype)
@@ -216,7 +174,11 @@ def _build(
     everyone: Bool[Array, " n"] = jnp.ones(x.shape[0], bool)
     kept = jnp.int32(recipe.latent_dim)
     if recipe.method == "target-only":
-        kept = fitting.choose_dimension(x, t, w, process, recipe=recipe)
+        if labels is None:
+            labels = duplicates.labels_of(
+                x, duplicates.scale_of(x), duplicates.log_pairs(x.shape[0])
+            )
+        kept = fitting.choose_dimension(x, labels, t, w, process, recipe=recipe)
     fitted = fitting.fit(source, x, everyone, kept, t, w, process, recipe=recipe)
     status = fitted.status | bad | int(extra)
     status = status | (0 if source is None else source.status & int(_checks.ERRORS))

@@ -180,6 +180,7 @@ def _scratch(
 def leave_one_out(
     source: PretrainedModel | None,
     x: Float[Array, "n D"],
+    labels: Int[Array, " n"],
     kept: Int[Array, ""],
     times: Float[Array, " K"],
     weights: Float[Array, " K"],
@@ -187,37 +188,57 @@ def leave_one_out(
     *,
     recipe: Recipe,
 ) -> Float[Array, " n"]:
-    """Loss of each sample under the model fitted to all the others."""
+    """Loss of each sample under the model fitted to all that do not share its label.
+
+    Groups are masks: their number and sizes may change without a compilation.
+    """
 
     def one(i: Array) -> Array:
-        mask = jnp.arange(x.shape[0]) != i
+        mask = _others(labels, i)
         fitted = fit(source, x, mask, kept, times, weights, process, recipe=recipe)
         return fitted.linear.losses(x[i][None], times, weights)[0]
 
     return jax.lax.map(one, jnp.arange(x.shape[0]))
 
 
+def _others(labels: Int[Array, " n"], i: Int[Array, ""]) -> Bool[Array, " n"]:
+    """The rows of other pictures; all rows where there are none, lest 0 be divided by 0."""
+    mask = labels != labels[i]
+    return mask | ~jnp.any(mask)
+
+
 @partial(jax.jit, static_argnames=("recipe",))
 def choose_dimension(
     x: Float[Array, "n D"],
+    labels: Int[Array, " n"],
     times: Float[Array, " K"],
     weights: Float[Array, " K"],
     process: VP,
     *,
     recipe: Recipe,
 ) -> Int[Array, ""]:
-    """The dimension with the least leave-one-out loss for training on the target alone."""
+    """The dimension with the least leave-one-out loss for training on the target alone.
+
+    Rows that share a label are one picture, left out together and counted once.
+    """
     # With one sample held out and the mean estimated, n - 2 directions leave no residual at all.
     n, d = x.shape[0], min(recipe.latent_dim, *x.shape)
     most = max(min(d, n - 3), 0)
+    same = labels[:, None] == labels
+    share = 1 / jnp.sum(same, axis=1).astype(x.dtype)
+    # The number of different pictures, by each row's first occurrence.
+    pictures = jnp.sum(jnp.argmax(same, axis=1) == jnp.arange(n))
+    possible = jnp.arange(most + 1) <= jnp.maximum(pictures - 3, 0)
 
     def one(i: Array) -> Float[Array, " dims"]:
-        mask = jnp.arange(n) != i
-        moment = SecondMoment.from_samples(x, rank=d, centre=True, mask=mask, throw=False)
+        moment = SecondMoment.from_samples(
+            x, rank=d, centre=True, mask=_others(labels, i), throw=False
+        )
 
         def loss(kept: Array) -> Array:
             return _scratch(moment, kept, d, process)[0].losses(x[i][None], times, weights)[0]
 
         return jax.lax.map(loss, jnp.arange(most + 1))
 
-    return jnp.argmin(jnp.mean(jax.lax.map(one, jnp.arange(n)), axis=0)).astype(jnp.int32)
+    losses = _linalg.matmul(share, jax.lax.map(one, jnp.arange(n)))
+    return jnp.argmin(jnp.where(possible, losses, jnp.inf)).astype(jnp.int32)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -96,13 +97,23 @@ class FewShotModel:
         )
 
     def score(self, x: ArrayLike, t: ArrayLike) -> Array:
-        """``s(x, t)`` for ``x`` of shape ``(..., *shape)`` and one time ``t > 0``."""
+        """``s(x, t)`` for ``x`` of shape ``(..., *shape)`` and ``t > 0``, one or one a sample.
+
+        Raises:
+            ValueError: times that are not positive and finite; traced ones give NaN.
+        """
         flat, batch = self._flat(x)
+        t = self._times(t, batch)
         return self.linear(flat, t).reshape(*batch, *self.shape)
 
     def denoise(self, x: ArrayLike, t: ArrayLike) -> Array:
-        """Estimate of the clean sample behind ``x`` at time ``t``."""
+        """Estimate of the clean sample behind ``x`` at time ``t``.
+
+        Raises:
+            ValueError: as in `score`.
+        """
         flat, batch = self._flat(x)
+        t = self._times(t, batch)
         return self.linear.denoise(flat, t).reshape(*batch, *self.shape)
 
     def loss(self, x: ArrayLike) -> Float[Array, ""]:
@@ -153,6 +164,11 @@ class FewShotModel:
         Raises:
             ValueError: options out of range, or ``"exact"`` for a rank-constrained model.
         """
+        key, n = _checks.key("key", key), _checks.dimension("n", n)
+        denoise = _checks.boolean("denoise", denoise)
+        _checks.callback("progress", progress)
+        if chunk is not None:
+            chunk = _checks.dimension("chunk", chunk)
         exists = self.recipe.constraint == "orthonormal"
         if method is None:
             given = steps is not None or times is not None
@@ -161,8 +177,7 @@ class FewShotModel:
         if method == "exact":
             if steps is not None or times is not None:
                 raise ValueError("method='exact' takes no steps; leave out steps= and times=")
-            draws = self.law.sample(key, _checks.dimension("n", n))
-            return draws.reshape(n, *self.shape)
+            return self.law.sample(key, n).reshape(n, *self.shape)
         if times is None:
             steps = 256 if steps is None else _checks.dimension("steps", steps)
             # Even in the logarithm of B, whatever the clock of the schedule.
@@ -176,22 +191,38 @@ class FewShotModel:
         )  # fmt: skip
         return draws.reshape(n, *self.shape)
 
-    def report(self, x_heldout: ArrayLike | None = None) -> Report:
+    def report(
+        self,
+        x_heldout: ArrayLike | None = None,
+        *,
+        target_groups: Any = None,
+        x_source: ArrayLike | None = None,
+    ) -> Report:
         """Loss beside "source as is" and "target only": is this many samples enough?
 
-        Without held-out samples every method is refitted with each target sample left out in turn.
+        Without held-out samples every method is refitted with each target picture left out in turn.
         Its standard errors treat those losses as independent, which is approximate.
+
+        Target samples that are one picture, exactly or nearly (at most a twentieth of the typical
+        distance, and nearer than chance brings any two), are left out together and count once. So
+        are held-out ones; those that are target samples do not count as held-out, and when they are
+        more than half of them they are refused. A model does not keep its source: pass `x_source`
+        to have it compared too, which is told and changes nothing else.
 
         Args:
             x_heldout: ``(n, *shape)`` target samples not used in fine-tuning, or None.
+            target_groups: ``(n_ta,)`` integers or words; target samples with the same one are left
+                out together too, for example frames of one film.
+            x_source: ``(n_s, *shape)`` source samples to look for target and held-out ones in.
 
         Raises:
-            ValueError: no source, or a single target sample and nothing held out.
+            ValueError: no source; a single target sample and nothing held out; held-out samples
+                that mostly are target samples; shapes that do not match.
         """
         # The baselines are models too, so the room that builds models builds them.
-        from fsd_jax.fewshot.adapt import evaluate
+        from fsd_jax.fewshot.evaluate import evaluate
 
-        return evaluate(self, x_heldout)
+        return evaluate(self, x_heldout, target_groups, x_source)
 
     def _flat(self, x: ArrayLike) -> tuple[Array, tuple[int, ...]]:
         array, _ = _checks.floating("x", x)
@@ -202,6 +233,14 @@ class FewShotModel:
             )
         batch = array.shape[: array.ndim - k]
         return array.reshape(*batch, self.linear.basis.shape[0]), batch
+
+    def _times(self, t: ArrayLike, batch: tuple[int, ...]) -> _checks.Numbers:
+        times = _checks.time("t", t, self.linear.basis.dtype)
+        if times.ndim and times.shape != batch[len(batch) - times.ndim :]:
+            raise ValueError(
+                f"t must be one time or have the batch's shape {batch}, got shape {times.shape}"
+            )
+        return times
 
 
 @jax.jit

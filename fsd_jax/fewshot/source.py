@@ -1,14 +1,16 @@
 """Pre-training in closed form: the source's mean, subspace, spectrum and residual variance."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Key
 
 from fsd_jax import _checks, _linalg
+from fsd_jax.fewshot.columns import source_notes
 from fsd_jax.moments import SecondMoment
 from fsd_jax.process import VP
 
@@ -24,7 +26,7 @@ class PretrainedModel:
         residual_variance: mean of the discarded eigenvalues, 0 without residual gain.
         mean: ``(D,)`` source mean (zero if it was not modelled).
         basis: ``(D, d)`` source subspace.
-        count: number of source samples, a float scalar.
+        count: number of source samples, an integer scalar.
         status: `Status` flags of the decomposition.
         shape: trailing shape of one sample, ``(D,)`` or an image's.
         process: forward process.
@@ -34,7 +36,7 @@ class PretrainedModel:
     residual_variance: Float[Array, ""]
     mean: Float[Array, " D"]
     basis: Float[Array, "D d"]
-    count: Float[Array, ""]
+    count: Int[Array, ""]
     status: Int[Array, ""]
     shape: tuple[int, ...] = field(metadata={"static": True})
     process: VP
@@ -96,23 +98,31 @@ def pretrain(
         PretrainedModel(shape=(8, 8), D=64, d=4, float32, status=ok)
     """
     shape: tuple[int, ...]
+    mean, residual = _checks.boolean("mean", mean), _checks.boolean("residual", residual)
+    isotropic, throw = _checks.boolean("isotropic", isotropic), _checks.boolean("throw", throw)
+    _checks.instance("process", process, VP)
+    if key is not None:
+        key = _checks.key("key", key)
+    notes: tuple[str, ...] = ()
     if isinstance(x_source, SecondMoment):
         moment, shape = x_source, (x_source.basis.shape[0],)
         d = _checks.dimension(
             "latent_dim", latent_dim, high=moment.values.shape[0], top=" = eigenpairs kept"
         )
     else:
-        x, extra = _checks.samples("x_source", x_source, rows=2 if mean else 1, images=True)
-        shape = tuple(jnp.shape(x_source)[1:])
+        # In their own dtype: float64 is centred before it is narrowed.
+        x = _checks.sample_rows("x_source", x_source, least=2 if mean else 1, images=True)
+        shape = tuple(np.shape(x_source)[1:])
         d = _checks.dimension("latent_dim", latent_dim, high=min(x.shape), top=" = min(n_s, D)")
         moment = SecondMoment.from_samples(
-            x, rank=d, centre=bool(mean), route=route, key=key, throw=False
+            x, rank=d, centre=mean, route=route, key=key, throw=False
         )
-        moment = replace(moment, status=moment.status | int(extra))
-    model = _pretrain(
-        moment, process, d=d, shape=shape, residual=bool(residual), isotropic=bool(isotropic)
-    )
+        if throw:
+            notes = source_notes(x, moment.values.dtype)
+    model = _pretrain(moment, process, d=d, shape=shape, residual=residual, isotropic=isotropic)
     _checks.settle(model.status, name="x_source", throw=throw)
+    for note in notes:
+        _checks.tell(note)
     return model
 
 
