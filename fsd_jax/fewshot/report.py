@@ -148,7 +148,7 @@ def compare(
 
 
 def _counted(samples: int, units: int) -> str:
-    return f"{samples} samples" + (f" ({units} different)" if units < samples else "")
+    return f"{samples} samples" + (f" in {units} groups" if units < samples else "")
 
 
 def _row(name: str, losses: np.ndarray, ours: np.ndarray, labels: np.ndarray) -> Comparison:
@@ -219,9 +219,10 @@ def _verdict(
     source: Comparison, scratch: Comparison, few: str, units: int
 ) -> tuple[bool | None, str]:
     if units < LEAST_UNITS:
-        pictures = "one evaluation sample" if units == 1 else f"{units} evaluation samples"
+        one = units == 1
+        pictures = "one evaluation sample gives" if one else f"{units} evaluation samples give"
         return None, (
-            f"Cannot tell: {pictures} (repeats counted once) gives no error bar; "
+            f"Cannot tell: {pictures} no error bar, repeats counted once; "
             "add different target samples or hold out a few more."
         )
     best = min((source, scratch), key=lambda row: row.loss)

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int
 
 from fsd_jax import _checks, _linalg
 from fsd_jax._checks import Status
-from fsd_jax.minimizer.objective import QuadraticForm
+from fsd_jax.minimizer.objective import QuadraticForm, one_moment
 from fsd_jax.moments import ROUTES, SecondMoment
 from fsd_jax.process import VP
 
@@ -109,6 +109,9 @@ def rank_minimizer(
         >>> fsd.rank_minimizer(moment, latent_variance=1.0, latent_dim=4, time=0.5)
         Minimizer(D=64, d=4, rank=4, float32, status=ok)
     """
+    one_moment("moment", moment)
+    _checks.instance("process", process, VP)
+    throw = _checks.boolean("throw", throw)
     d = _latent_dim(moment, latent_dim)
     dtype = moment.values.dtype
     t, w, bad_time = _checks.times_and_weights(time, times, weights, dtype)
@@ -148,6 +151,8 @@ def orthonormal_minimizer(
     Raises:
         ValueError: values out of range.
     """
+    one_moment("moment", moment)
+    throw = _checks.boolean("throw", throw)
     d = _latent_dim(moment, latent_dim)
     bad: jax.Array | np.int32 = np.int32(0)
     lam2 = None
@@ -183,6 +188,8 @@ def paper_formula(
     Raises:
         ValueError: values out of range.
     """
+    one_moment("moment", moment)
+    _checks.instance("process", process, VP)
     dtype = moment.values.dtype
     t, w, bad = _checks.times_and_weights(time, None, None, dtype)
     scalar, bad_variance = _checks.positive("latent_variance", latent_variance, dtype, ndim=(0,))

@@ -26,7 +26,7 @@ from jaxtyping import Array, Float
 
 from fsd_jax import _checks, _linalg
 from fsd_jax.minimizer import descent
-from fsd_jax.minimizer.objective import QuadraticForm, decoder_moments
+from fsd_jax.minimizer.objective import QuadraticForm, decoder_moments, one_moment
 from fsd_jax.moments import SecondMoment
 from fsd_jax.process import VP
 
@@ -93,6 +93,7 @@ def critical_decoder(
         ValueError: indices that repeat or do not exist; values out of range.
     """
     _checks.choice("constraint", constraint, descent.CONSTRAINTS)
+    one_moment("moment", moment)
     index = _indices(moment, chosen)
     a, e, b = _coefficients(_form(moment, latent_variance, time, times, weights, process))
     c = moment.values[index]
@@ -117,6 +118,7 @@ def predicted_spectrum(
     chosen eigenvalues must be positive. In the loss's own units.
     """
     _checks.choice("constraint", constraint, descent.CONSTRAINTS)
+    one_moment("moment", moment)
     index = _indices(moment, chosen)
     a, e, b = _coefficients(_form(moment, latent_variance, time, times, weights, process))
     ambient, held = moment.basis.shape
@@ -162,14 +164,24 @@ def measure(
     Raises:
         ValueError: more than 2000 entries in the decoder, or values out of range.
     """
+    one_moment("moment", moment)
     V, _ = _checks.floating("decoder", decoder, ndim=(2,))
+    if _checks.is_traced(V, moment):
+        raise ValueError("measure counts directions; call it outside jit, grad and vmap")
     ambient, d = V.shape
     if ambient * d > MOST_ENTRIES:
         raise ValueError(
             f"decoder has D d = {ambient * d} entries and the dense Hessian is limited to "
             f"{MOST_ENTRIES}; project the problem to fewer dimensions"
         )
+    if ambient != moment.basis.shape[0]:
+        raise ValueError(
+            f"decoder has D = {ambient} rows but the moment has D = {moment.basis.shape[0]}; "
+            "they must come from the same space"
+        )
     _checks.choice("constraint", constraint, descent.CONSTRAINTS)
+    if constraint == "orthonormal":
+        _checks.orthonormal("decoder", V)
     form = _form(moment, latent_variance, time, times, weights, process)
     flow = _flat_directions(V, constraint)
     frame = _linalg.complement(flow) if flow.shape[1] else jnp.eye(V.size, dtype=V.dtype)
@@ -216,6 +228,8 @@ def _flat_directions(V: Float[Array, "D d"], constraint: str) -> Float[Array, "D
 
 def _indices(moment: SecondMoment, chosen: Sequence[int]) -> np.ndarray:
     most = moment.values.shape[0] - 1
+    if not isinstance(chosen, Sequence | np.ndarray | range):
+        raise ValueError(f"chosen must be a sequence of indices, got {_checks.named(chosen)}")
     index = [_checks.dimension("chosen", i, low=0, high=most, top=" (pairs held)") for i in chosen]
     if not index or len(set(index)) != len(index):
         raise ValueError(f"chosen must hold different eigenpairs, at least one; got {list(chosen)}")
@@ -231,6 +245,7 @@ def _form(
     process: VP,
 ) -> QuadraticForm:
     """The isotropic loss: coefficients of size one, which broadcast over pairs of columns."""
+    _checks.instance("process", process, VP)
     dtype = moment.values.dtype
     t, w, _ = _checks.times_and_weights(time, times, weights, dtype)
     lam2, _ = _checks.positive("latent_variance", latent_variance, dtype, ndim=(0,))

@@ -18,7 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
 from fsd_jax import _checks, _linalg
 from fsd_jax.moments import SecondMoment
@@ -104,6 +104,17 @@ def decoder_moments(
     return _linalg.matmul(inside.T * (moment.values - r), inside) + r * gram, gram
 
 
+def one_moment(name: str, moment: Any) -> None:
+    """Refuse what is no second moment, and a batch of them."""
+    advice = "make one with SecondMoment.from_samples(x)"
+    _checks.instance(name, moment, SecondMoment, advice)
+    if jnp.ndim(moment.values) != 1:
+        raise ValueError(
+            f"{name} is a batch of shape {tuple(moment.values.shape[:-1])}; "
+            "use jax.vmap, one moment goes in at a time"
+        )
+
+
 def expected_loss(
     decoder: Float[Array, "D d"],
     moment: SecondMoment,
@@ -133,11 +144,13 @@ def expected_loss(
         process: forward process.
 
     Returns:
-        The loss, a scalar.
+        The loss, a scalar; NaN where a traced argument is out of range.
 
     Raises:
         ValueError: values out of range or shapes that do not match.
     """
+    one_moment("moment", moment)
+    _checks.instance("process", process, VP)
     decoder, _ = _checks.floating("decoder", decoder, ndim=(2,))
     if decoder.shape[0] != moment.basis.shape[-2]:
         raise ValueError(
@@ -145,9 +158,10 @@ def expected_loss(
             f"{moment.basis.shape[-2]}; they must come from the same space"
         )
     dtype = moment.values.dtype
-    t, w, _ = _checks.times_and_weights(time, times, weights, dtype)
-    lam2, _ = _checks.variances("latent_variance", latent_variance, decoder.shape[1], dtype)
-    return _expected_loss(decoder, moment, lam2, t, w, process)
+    t, w, bad = _checks.times_and_weights(time, times, weights, dtype)
+    d = decoder.shape[1]
+    lam2, bad_variance = _checks.variances("latent_variance", latent_variance, d, dtype)
+    return _expected_loss(decoder, moment, lam2, t, w, bad | bad_variance, process)
 
 
 @jax.jit
@@ -157,11 +171,13 @@ def _expected_loss(
     latent_variance: Float[Array, " d"],
     times: Float[Array, " K"],
     weights: Float[Array, " K"],
+    bad: Int[Array, ""],
     process: VP,
 ) -> Float[Array, ""]:
     form = QuadraticForm.integrate(latent_variance, times, weights, process)
     B, M = decoder_moments(decoder, moment)
-    return form.constant * moment.total + form.scale * form.variable(B, M)
+    loss = form.constant * moment.total + form.scale * form.variable(B, M)
+    return jnp.where(bad > 0, jnp.nan, loss)
 
 
 def monte_carlo_loss(
@@ -196,17 +212,22 @@ def monte_carlo_loss(
         Mean and standard error.
 
     Raises:
-        ValueError: values out of range.
+        ValueError: values out of range, or a score whose values do not have the shape of ``x``.
     """
+    key = _checks.key("key", key)
+    _checks.instance("process", process, VP)
     x, _ = _checks.samples("x", x)
-    t, w, _ = _checks.times_and_weights(time, times, weights, x.dtype)
+    t, w, bad = _checks.times_and_weights(time, times, weights, x.dtype)
     draws = _checks.dimension("draws", draws, low=2)
     values = _denoising_losses(key, _as_pytree(score), x, t, w, process, draws)
+    values = jnp.where(bad > 0, jnp.nan, values)
     return jnp.mean(values), jnp.std(values, ddof=1) / draws**0.5
 
 
 def _as_pytree(score: Callable[[Array, Array], Array]) -> jax.tree_util.Partial:
     """A callable that `jax.jit` takes as an argument: the arrays of a score object are leaves."""
+    if not callable(score):
+        raise ValueError(f"score must be a function of (x, t), got {_checks.named(score)}")
     given: Any = score
     if dataclasses.is_dataclass(given):
         return jax.tree_util.Partial(type(given).__call__, given)
@@ -214,6 +235,14 @@ def _as_pytree(score: Callable[[Array, Array], Array]) -> jax.tree_util.Partial:
     if dataclasses.is_dataclass(owner):
         return jax.tree_util.Partial(given.__func__, owner)
     return jax.tree_util.Partial(score)
+
+
+def _same_shape(value: Any, x: Float[Array, "n D"]) -> Float[Array, "n D"]:
+    """Refuse a score of another shape, which would be broadcast against the noise."""
+    if getattr(value, "shape", None) != x.shape:
+        given = tuple(value.shape) if hasattr(value, "shape") else type(value).__name__
+        raise ValueError(f"score must return an array of x's shape {tuple(x.shape)}, got {given}")
+    return value
 
 
 @partial(jax.jit, static_argnames=("draws",))
@@ -234,7 +263,8 @@ def _denoising_losses(
             spread = process.noise_variance(t)
             x_t = process.signal(t) * x + jnp.sqrt(spread) * noise
             target = -noise / jnp.sqrt(spread)
-            return w * jnp.mean(jnp.sum((target - score(x_t, t)) ** 2, axis=-1))
+            wrong = target - _same_shape(score(x_t, t), x)
+            return w * jnp.mean(jnp.sum(wrong**2, axis=-1))
 
         return jnp.sum(jax.lax.map(at, (times, weights)))
 

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from fsd_jax import _checks, _linalg
 from fsd_jax._checks import Status
 from fsd_jax.minimizer.closed_form import Minimizer
-from fsd_jax.minimizer.objective import QuadraticForm
+from fsd_jax.minimizer.objective import QuadraticForm, one_moment
 from fsd_jax.moments import ROUTES, SecondMoment
 from fsd_jax.process import VP
 
@@ -60,7 +60,8 @@ def ridge_minimizer(
         The minimiser; its basis has ``min(D, k + d)`` columns, or `latent_dim`.
 
     Raises:
-        ValueError: values out of range or shapes that do not match.
+        ValueError: values out of range, a basis whose columns are not orthonormal, or shapes that
+            do not match.
 
     Example:
         >>> import jax, fsd_jax as fsd
@@ -72,6 +73,9 @@ def ridge_minimizer(
         ... )
         Minimizer(D=64, d=8, rank=8, float32, status=ok)
     """
+    one_moment("moment", moment)
+    _checks.instance("process", process, VP)
+    throw = _checks.boolean("throw", throw)
     dtype = moment.values.dtype
     basis, _ = _checks.floating("source_basis", source_basis, ndim=(2,))
     if basis.shape[0] != moment.basis.shape[0]:
@@ -79,6 +83,9 @@ def ridge_minimizer(
             f"source_basis has D = {basis.shape[0]} rows but the moment has D = "
             f"{moment.basis.shape[0]}; they must come from the same space"
         )
+    if basis.shape[1] == 0:
+        raise ValueError("source_basis has no columns; pass the d directions of the source")
+    bad_basis = _checks.orthonormal("source_basis", basis)
     joint = min(basis.shape[0], moment.basis.shape[1] + basis.shape[1])
     d = joint
     if latent_dim is not None:
@@ -87,7 +94,7 @@ def ridge_minimizer(
     mu, bad_mu = _checks.positive("strength", strength, dtype, ndim=(0,), zero=True)
     lam2, bad_variance = _checks.positive("latent_variance", latent_variance, dtype, ndim=(0,))
     _checks.settle(moment.status, name="moment", throw=throw)
-    bad = bad_time | bad_mu | bad_variance
+    bad = bad_time | bad_mu | bad_variance | bad_basis
     return _ridge(moment, basis.astype(dtype), mu, lam2, t, w, bad, process, d=d)
 
 
@@ -156,6 +163,8 @@ def pooled_moment(
     Raises:
         ValueError: a share outside ``[0, 1]``, or moments of different spaces.
     """
+    one_moment("target", target)
+    one_moment("source", source)
     if target.basis.shape[0] != source.basis.shape[0]:
         raise ValueError(
             f"target has D = {target.basis.shape[0]} and source D = {source.basis.shape[0]}; "

@@ -1,11 +1,12 @@
 """The gradient-trained rival: optax on the same loss as the closed form, inside one scan."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Key
@@ -14,7 +15,7 @@ from fsd_jax import _checks, _linalg
 from fsd_jax._checks import Status
 from fsd_jax.minimizer import descent
 from fsd_jax.minimizer.closed_form import Minimizer, orthonormal_minimizer, rank_minimizer
-from fsd_jax.minimizer.objective import QuadraticForm, decoder_moments
+from fsd_jax.minimizer.objective import QuadraticForm, decoder_moments, one_moment
 from fsd_jax.moments import SecondMoment
 from fsd_jax.process import VP
 
@@ -120,6 +121,9 @@ def train(
         >>> fsd.train(jax.random.key(1), moment, latent_variance=1.0, latent_dim=2, time=0.5)
         Trained(D=8, d=2, steps=500, float32, status=ok)
     """
+    key = _checks.key("key", key)
+    one_moment("moment", moment)
+    _checks.instance("process", process, VP)
     if not isinstance(optimizer, optax.GradientTransformation):
         _checks.choice("optimizer", optimizer, descent.OPTIMIZERS)
     _checks.choice("constraint", constraint, descent.CONSTRAINTS)
@@ -127,8 +131,9 @@ def train(
     steps = _checks.dimension("steps", steps)
     dtype = moment.values.dtype
     d = _checks.dimension("latent_dim", latent_dim, high=moment.basis.shape[-2], top=" = D")
-    t, w, _ = _checks.times_and_weights(time, times, weights, dtype)
-    lam2, _ = _checks.scalar_or_variances("latent_variance", latent_variance, d, dtype)
+    t, w, bad = _checks.times_and_weights(time, times, weights, dtype)
+    lam2, bad_variance = _checks.scalar_or_variances("latent_variance", latent_variance, d, dtype)
+    rate, bad_rate = _rate(optimizer, learning_rate, dtype)
     first, later = jax.random.split(key)
     batches = None
     if samples is not None:
@@ -148,7 +153,8 @@ def train(
         lam2,
         t,
         w,
-        _rate(optimizer, learning_rate, dtype),
+        rate,
+        bad | bad_variance | bad_rate,
         process,
         optimizer=optimizer,
         steps=steps,
@@ -160,16 +166,16 @@ def train(
 
 def _rate(
     optimizer: str | optax.GradientTransformation, learning_rate: ArrayLike | None, dtype: jnp.dtype
-) -> _checks.Numbers:
+) -> tuple[_checks.Numbers, Array | np.int32]:
     if isinstance(optimizer, str):
         value = descent.LEARNING_RATES[optimizer] if learning_rate is None else learning_rate
-        return _checks.positive("learning_rate", value, dtype, ndim=(0,))[0]
+        return _checks.positive("learning_rate", value, dtype, ndim=(0,))
     if learning_rate is not None:
         raise ValueError(
             f"learning_rate goes with a named optimizer, got {learning_rate!r} with an optax "
             "transformation; give the transformation its own rate"
         )
-    return _checks.positive("learning_rate", 1.0, dtype, ndim=(0,))[0]
+    return _checks.positive("learning_rate", 1.0, dtype, ndim=(0,))
 
 
 def _start(
@@ -205,6 +211,7 @@ def _train(
     times: Float[Array, " K"],
     weights: Float[Array, " K"],
     rate: Float[Array, ""],
+    bad: Int[Array, ""],
     process: VP,
     *,
     optimizer: str | optax.GradientTransformation,
@@ -246,7 +253,8 @@ def _train(
         return method.step(state, jax.random.fold_in(key, i)), value
 
     state, values = jax.lax.scan(step, method.start(start), jnp.arange(steps))
-    return _outcome(state.free, values, objective, _value(best, objective, constraint), retract)
+    outcome = _outcome(state.free, values, objective, _value(best, objective, constraint), retract)
+    return replace(outcome, status=outcome.status | bad)
 
 
 def _value(best: Minimizer, objective: descent.Objective, constraint: str) -> Float[Array, ""]:
