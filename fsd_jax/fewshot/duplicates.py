@@ -80,9 +80,10 @@ def scale_of(x: Float[Array, "n D"], source: PretrainedModel | None = None) -> S
     middle = jnp.where(jnp.isfinite(middle), middle, 0)
     if source is None:
         # A Gaussian law's squared distances have mean 2 tr C and variance 8 tr C^2.
-        mean = jnp.sum(squares) / count
+        pairs = count.astype(x.dtype)
+        mean = jnp.sum(squares) / pairs
         mean = jnp.where(mean > 0, mean, 1)
-        variance = jnp.sum(jnp.where(different, (squares / mean - 1) ** 2, 0)) / count
+        variance = jnp.sum(jnp.where(different, (squares / mean - 1) ** 2, 0)) / pairs
         dimension = 2 / jnp.clip(variance, 2 / x.shape[1], 2)
     typical = jnp.sqrt(jnp.maximum(middle, 2 * (spread / size) ** 2))
     return Scale(size, typical, dimension)

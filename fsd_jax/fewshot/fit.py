@@ -64,7 +64,7 @@ def fit(
     centre = recipe.mean == "target"
     offset = source.mean if recipe.mean == "source" else jnp.zeros_like(source.mean)
     if recipe.method == "source-as-is":
-        mean = _linalg.matmul(mask / jnp.sum(mask), x) if centre else offset
+        mean = _mean(x, mask) if centre else offset
         found = Minimizer(
             basis=source.basis,
             gains=jnp.ones_like(source.latent_variance),
@@ -97,6 +97,13 @@ def fit(
         )
     mean = offset if moment.mean is None else moment.mean
     return _finish(source, found, mean, process)
+
+
+def _mean(x: Float[Array, "n D"], mask: Bool[Array, " n"]) -> Float[Array, " D"]:
+    """The mean of the rows in `mask`, as deviations from one of them: their sum keeps its digits."""
+    start = x[jnp.argmax(mask)]
+    share = mask.astype(x.dtype) / jnp.sum(mask).astype(x.dtype)
+    return start + _linalg.matmul(share, jnp.where(mask[:, None], x - start, 0))
 
 
 def complete(
@@ -155,9 +162,12 @@ def _scratch(
     moment: SecondMoment, kept: Int[Array, ""], d: int, process: VP
 ) -> tuple[LinearScore, Int[Array, ""]]:
     """The probabilistic PCA score that keeps the first `kept` of d directions."""
-    values = jnp.where(jnp.arange(d) < kept, moment.values[:d], 0)
+    values = jnp.where(jnp.arange(d, dtype=jnp.int32) < kept, moment.values[:d], 0)
     ambient = moment.basis.shape[0]
-    residual = jnp.clip(moment.total - jnp.sum(values), 0) / jnp.maximum(ambient - kept, 1)
+    left = jnp.clip(moment.total - jnp.sum(values), 0)
+    # As in pre-training: the trace of noise-free data is reached to rounding, which is no residual.
+    left = jnp.where(left > 8 * _linalg.eps_of(values.dtype) * moment.total, left, 0)
+    residual = left / jnp.maximum(ambient - kept, 1).astype(values.dtype)
     alive = values > 0
     rank = jnp.sum(alive).astype(jnp.int32)
     found = Minimizer(
@@ -198,7 +208,7 @@ def leave_one_out(
         fitted = fit(source, x, mask, kept, times, weights, process, recipe=recipe)
         return fitted.linear.losses(x[i][None], times, weights)[0]
 
-    return jax.lax.map(one, jnp.arange(x.shape[0]))
+    return jax.lax.map(one, jnp.arange(x.shape[0], dtype=jnp.int32))
 
 
 def _others(labels: Int[Array, " n"], i: Int[Array, ""]) -> Bool[Array, " n"]:
@@ -226,9 +236,9 @@ def choose_dimension(
     most = max(min(d, n - 3), 0)
     same = labels[:, None] == labels
     share = 1 / jnp.sum(same, axis=1).astype(x.dtype)
-    # The number of different pictures, by each row's first occurrence.
-    pictures = jnp.sum(jnp.argmax(same, axis=1) == jnp.arange(n))
-    possible = jnp.arange(most + 1) <= jnp.maximum(pictures - 3, 0)
+    # The number of different pictures: rows without an earlier one of their label.
+    pictures = jnp.sum(~jnp.any(jnp.tril(same, -1), axis=1), dtype=jnp.int32)
+    possible = jnp.arange(most + 1, dtype=pictures.dtype) <= jnp.maximum(pictures - 3, 0)
 
     def one(i: Array) -> Float[Array, " dims"]:
         moment = SecondMoment.from_samples(
@@ -238,7 +248,7 @@ def choose_dimension(
         def loss(kept: Array) -> Array:
             return _scratch(moment, kept, d, process)[0].losses(x[i][None], times, weights)[0]
 
-        return jax.lax.map(loss, jnp.arange(most + 1))
+        return jax.lax.map(loss, jnp.arange(most + 1, dtype=jnp.int32))
 
     losses = _linalg.matmul(share, jax.lax.map(one, jnp.arange(n)))
     return jnp.argmin(jnp.where(possible, losses, jnp.inf)).astype(jnp.int32)

@@ -317,7 +317,9 @@ def _ranks(latent_variance: Float[Array, " d"]) -> Int[Array, " d"]:
 
 def _assign(cost: Float[Array, "d d"]) -> Int[Array, " d"]:
     """For each column the eigenpair that the optimal assignment gives it."""
-    pairs, columns = optax.assignment.hungarian_algorithm(cost)
+    # Optax mixes dtypes inside (its potentials are float64 in x64 mode), whatever the user set.
+    with jax.numpy_dtype_promotion("standard"):
+        pairs, columns = optax.assignment.hungarian_algorithm(cost)
     return jnp.zeros_like(columns).at[columns].set(pairs)
 
 

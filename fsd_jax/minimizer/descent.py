@@ -78,7 +78,8 @@ class Objective:
         """
         pick, clock, noise = jax.random.split(key, 3)
         samples, mask = batches
-        rows = jax.random.choice(pick, samples.shape[0], (size,), p=mask / jnp.sum(mask))
+        counts = mask.astype(samples.dtype)
+        rows = jax.random.choice(pick, samples.shape[0], (size,), p=counts / jnp.sum(counts))
         weight, _ = relative_weights(self.times, self.weights, self.process)
         gains = relative_gains(self.latent_variance, self.times, self.process)
         share = weight * jnp.mean(gains, axis=1)
@@ -120,7 +121,9 @@ def first_order(
 
     def step(state: State, key: Key[Array, ""]) -> State:
         gradient = jax.grad(lambda free: loss(key, retract(free)))(state.free)
-        updates, memory = solver.update(gradient, state.memory, state.free)
+        # Optax itself mixes integers and floats (Adam's bias correction), whatever the user set.
+        with jax.numpy_dtype_promotion("standard"):
+            updates, memory = solver.update(gradient, state.memory, state.free)
         return State(retract(state.free + rate * jnp.asarray(updates)), memory)
 
     return Method(lambda free: State(retract(free), solver.init(free)), step)
@@ -138,9 +141,10 @@ def lbfgs(
 
     def step(state: State, _: Key[Array, ""]) -> State:
         value, gradient = jax.value_and_grad(pulled_back)(state.free)
-        updates, memory = solver.update(
-            gradient, state.memory, state.free, value=value, grad=gradient, value_fn=pulled_back
-        )
+        with jax.numpy_dtype_promotion("standard"):
+            updates, memory = solver.update(
+                gradient, state.memory, state.free, value=value, grad=gradient, value_fn=pulled_back
+            )
         # A line search that finds no descent returns NaN at rounding level: stay put.
         updates = jnp.where(jnp.all(jnp.isfinite(updates)), updates, 0)
         return State(retract(state.free + updates), memory)
