@@ -100,7 +100,7 @@ def fit(
 
 
 def _mean(x: Float[Array, "n D"], mask: Bool[Array, " n"]) -> Float[Array, " D"]:
-    """The mean of the rows in `mask`, as deviations from one of them: their sum keeps its digits."""
+    """The mean of the rows in `mask`, by their deviations from one: that sum keeps its digits."""
     start = x[jnp.argmax(mask)]
     share = mask.astype(x.dtype) / jnp.sum(mask).astype(x.dtype)
     return start + _linalg.matmul(share, jnp.where(mask[:, None], x - start, 0))

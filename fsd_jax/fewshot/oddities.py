@@ -20,16 +20,17 @@ this many spreads."""
 def target_notes(source: PretrainedModel, x: Float[Array, "n D"]) -> tuple[str, ...]:
     """How target samples fail to fit their source: the spread, or the mean.
 
-    Rows that are all the same have no spread to compare; a report calls them duplicates. Neither
-    are a few samples of a law with few dimensions enough, nor a source of fewer than five.
+    A small spread is told where the samples themselves are small too; otherwise they are nearly one
+    picture, which a report calls duplicates. A few samples of a law with few dimensions are not
+    enough to compare, nor is a source of fewer than five.
     """
     if elsewhere(x) or _checks.is_traced(source):
         return ()
-    ratio, gap, freedom = (float(a) for a in _compare(source, x))
+    ratio, size, gap, freedom = (float(a) for a in _compare(source, x))
     if 0 < float(source.count) < 5:
         return ()
     notes = []
-    if freedom >= 5 and (ratio > APART or 0 < ratio < 1 / APART):
+    if freedom >= 5 and (ratio > APART or (0 < ratio < 1 / APART and size < 1 / APART)):
         notes.append(
             f"the target's spread is {ratio:.3g} times the source's; "
             "put both on one scale, for example pixels in [0, 1]"
@@ -45,14 +46,15 @@ def target_notes(source: PretrainedModel, x: Float[Array, "n D"]) -> tuple[str, 
 @jax.jit
 def _compare(
     source: PretrainedModel, x: Float[Array, "n D"]
-) -> tuple[Float[Array, ""], Float[Array, ""], Float[Array, ""]]:
-    """Target's spread over the source's, distance of means over the larger one, freedom."""
+) -> tuple[Float[Array, ""], Float[Array, ""], Float[Array, ""], Float[Array, ""]]:
+    """Target's spread over the source's, its size, the means' distance in spreads, freedom."""
     n = x.shape[0]
     spread, dimension = source_spread(source)
     # A source without a mean of its own has its second moment about zero; so has the target then.
     modelled = jnp.any(source.mean != 0)
-    reach = jnp.maximum(jnp.max(jnp.abs(x - x[0])), spread)
-    reach = jnp.where(modelled, reach, jnp.maximum(jnp.max(jnp.abs(x)), spread))
+    largest = jnp.maximum(jnp.max(jnp.abs(x)), jnp.max(jnp.abs(source.mean)))
+    reach = jnp.maximum(largest, spread)
+    # In these units every square is in range.
     unit = jnp.where((reach > 0) & jnp.isfinite(reach), reach, 1)
     y = (x - x[0]) / unit
     centre = jnp.mean(y, axis=0)
@@ -60,14 +62,11 @@ def _compare(
     about_zero = jnp.sum((x / unit) ** 2) / n
     own = jnp.sqrt(jnp.where(modelled, about_mean, about_zero))
     of_source = spread / unit
-    away = centre + (x[0] - source.mean) / unit
-    # The norm in units of its largest entry: means may be far apart in any units.
-    largest = jnp.max(jnp.abs(away))
-    largest = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
-    gap = jnp.sqrt(jnp.sum((away / largest) ** 2))
-    yard = jnp.maximum(own, of_source)
+    gap = jnp.sqrt(jnp.sum((centre + (x[0] - source.mean) / unit) ** 2))
     known = of_source > 0
-    ratio = jnp.where(known, own / jnp.where(known, of_source, 1), 1)
-    gap = jnp.where(known & modelled, gap * (largest / jnp.where(yard > 0, yard, 1)), 0)
+    of_source = jnp.where(known, of_source, 1)
+    ratio = jnp.where(known, own / of_source, 1)
+    size = jnp.sqrt(about_zero / (of_source**2 + jnp.sum((source.mean / unit) ** 2)))
+    gap = jnp.where(known & modelled, gap / jnp.maximum(own, of_source), 0)
     freedom = dimension * jnp.where(modelled, n - 1, n).astype(x.dtype)
-    return ratio, gap, freedom
+    return ratio, size, gap, freedom

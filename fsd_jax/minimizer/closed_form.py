@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int
 
 from fsd_jax import _checks, _linalg
 from fsd_jax._checks import Status
-from fsd_jax.minimizer.objective import QuadraticForm, one_moment
+from fsd_jax.minimizer.objective import QuadraticForm, one_moment, whole_moment
 from fsd_jax.moments import ROUTES, SecondMoment
 from fsd_jax.process import VP
 
@@ -186,9 +186,9 @@ def paper_formula(
         A `Minimizer` with ``k = moment.values.size`` columns instead of d.
 
     Raises:
-        ValueError: values out of range.
+        ValueError: values out of range, or a truncated moment.
     """
-    one_moment("moment", moment)
+    whole_moment("moment", moment)
     _checks.instance("process", process, VP)
     dtype = moment.values.dtype
     t, w, bad = _checks.times_and_weights(time, None, None, dtype)

@@ -26,7 +26,7 @@ from jaxtyping import Array, Float
 
 from fsd_jax import _checks, _linalg
 from fsd_jax.minimizer import descent
-from fsd_jax.minimizer.objective import QuadraticForm, decoder_moments, one_moment
+from fsd_jax.minimizer.objective import QuadraticForm, decoder_moments, one_moment, whole_moment
 from fsd_jax.moments import SecondMoment
 from fsd_jax.process import VP
 
@@ -118,7 +118,7 @@ def predicted_spectrum(
     chosen eigenvalues must be positive. In the loss's own units.
     """
     _checks.choice("constraint", constraint, descent.CONSTRAINTS)
-    one_moment("moment", moment)
+    whole_moment("moment", moment)
     index = _indices(moment, chosen)
     a, e, b = _coefficients(_form(moment, latent_variance, time, times, weights, process))
     ambient, held = moment.basis.shape

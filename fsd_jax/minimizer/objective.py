@@ -115,6 +115,16 @@ def one_moment(name: str, moment: Any) -> None:
         )
 
 
+def whole_moment(name: str, moment: Any) -> None:
+    """`one_moment`, and that no direction was left out of it (looked at where it is concrete)."""
+    one_moment(name, moment)
+    if not _checks.is_traced(moment) and float(moment.next_value) > 0:
+        raise ValueError(
+            f"{name} holds {moment.values.shape[0]} of more directions and all are needed; "
+            "build it with rank=None"
+        )
+
+
 def expected_loss(
     decoder: Float[Array, "D d"],
     moment: SecondMoment,

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from fsd_jax import _checks, _linalg
 from fsd_jax._checks import Status
 from fsd_jax.minimizer.closed_form import Minimizer
-from fsd_jax.minimizer.objective import QuadraticForm, one_moment
+from fsd_jax.minimizer.objective import QuadraticForm, one_moment, whole_moment
 from fsd_jax.moments import ROUTES, SecondMoment
 from fsd_jax.process import VP
 
@@ -61,7 +61,7 @@ def ridge_minimizer(
 
     Raises:
         ValueError: values out of range, a basis whose columns are not orthonormal, or shapes that
-            do not match.
+            do not match; a truncated moment.
 
     Example:
         >>> import jax, fsd_jax as fsd
@@ -73,7 +73,7 @@ def ridge_minimizer(
         ... )
         Minimizer(D=64, d=8, rank=8, float32, status=ok)
     """
-    one_moment("moment", moment)
+    whole_moment("moment", moment)
     _checks.instance("process", process, VP)
     throw = _checks.boolean("throw", throw)
     dtype = moment.values.dtype

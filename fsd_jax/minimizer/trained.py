@@ -186,7 +186,15 @@ def _start(
     start, _ = _checks.floating("initial", initial, ndim=(2,))
     if start.shape != shape:
         raise ValueError(f"initial must have shape {shape}, got {tuple(start.shape)}")
+    _finite("initial", start)
     return start.astype(dtype)
+
+
+def _finite(name: str, x: Array) -> None:
+    """Refuse concrete numbers that are not finite; traced ones show in the outcome's status."""
+    fine = jnp.all(jnp.isfinite(x))
+    if not _checks.is_traced(fine) and not bool(fine):
+        raise ValueError(f"{name} has NaN or infinite entries; remove them")
 
 
 def _batches(samples: ArrayLike, mask: ArrayLike | None, moment: SecondMoment) -> descent.Batches:
@@ -198,7 +206,10 @@ def _batches(samples: ArrayLike, mask: ArrayLike | None, moment: SecondMoment) -
             "must come from the same space"
         )
     counts = jnp.ones(n, bool) if mask is None else _checks.row_mask("mask", mask, n, rows=1)
-    return descent.Batches(jnp.where(counts[:, None], x, 0).astype(moment.values.dtype), counts)
+    # Rows that do not count may hold anything.
+    kept = jnp.where(counts[:, None], x, 0).astype(moment.values.dtype)
+    _finite("samples", kept)
+    return descent.Batches(kept, counts)
 
 
 @partial(jax.jit, static_argnames=("optimizer", "steps", "constraint", "retraction", "batch_size"))
