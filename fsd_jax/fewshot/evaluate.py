@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array
@@ -102,7 +103,7 @@ def _rivals(
     if pictures < 2:
         return as_is, None
     recipe = Recipe(method="target-only", latent_dim=d)
-    process, groups = model.linear.process, labels.astype(np.int32)
+    process, groups = model.linear.process, jnp.asarray(labels, jnp.int32)
     return as_is, build(None, shots, recipe, *objective, True, process, groups)
 
 
@@ -145,7 +146,8 @@ def _compare_sets(
                 f"(nearly) the same as one (first: row {copy} is target row {row}); pass other "
                 "samples, or none for leave-one-out"
             )
-    from_source = held_source = ()
+    from_source: tuple[tuple[int, int], ...] = ()
+    held_source: tuple[tuple[int, int], ...] = ()
     if x_source is not None:
         rows = _rows(model, "x_source", x_source)
         from_source = doubles.pairs(x, rows, scale)
