@@ -124,10 +124,7 @@ def train(
     key = _checks.key("key", key)
     one_moment("moment", moment)
     _checks.instance("process", process, VP)
-    if not isinstance(optimizer, optax.GradientTransformation):
-        _checks.choice("optimizer", optimizer, descent.OPTIMIZERS)
-    _checks.choice("constraint", constraint, descent.CONSTRAINTS)
-    _checks.choice("retraction", retraction, descent.RETRACTIONS)
+    _check_options(optimizer, constraint, retraction)
     steps = _checks.dimension("steps", steps)
     dtype = moment.values.dtype
     d = _checks.dimension("latent_dim", latent_dim, high=moment.basis.shape[-2], top=" = D")
@@ -135,16 +132,12 @@ def train(
     lam2, bad_variance = _checks.scalar_or_variances("latent_variance", latent_variance, d, dtype)
     rate, bad_rate = _rate(optimizer, learning_rate, dtype)
     first, later = jax.random.split(key)
-    batches = None
-    if samples is not None:
-        if optimizer == "lbfgs":
-            raise ValueError(
-                "optimizer='lbfgs' needs exact gradients; leave out samples, or choose 'adam'"
-            )
-        batches = _batches(samples, mask, moment)
-        batch_size = _checks.dimension("batch_size", batch_size)
-    elif mask is not None:
-        raise ValueError("mask goes with samples; a moment has its own mask (from_samples)")
+    if samples is not None and isinstance(optimizer, str) and optimizer == "lbfgs":
+        raise ValueError(
+            "optimizer='lbfgs' needs exact gradients; leave out samples, or choose 'adam'"
+        )
+    batches = _batches(samples, mask, moment)
+    batch_size = _checks.dimension("batch_size", batch_size)
     return _train(
         _start(first, initial, (moment.basis.shape[-2], d), dtype),
         later,
@@ -162,6 +155,13 @@ def train(
         retraction=retraction,
         batch_size=batch_size,
     )
+
+
+def _check_options(optimizer: object, constraint: object, retraction: object) -> None:
+    if not isinstance(optimizer, optax.GradientTransformation):
+        _checks.choice("optimizer", optimizer, descent.OPTIMIZERS)
+    _checks.choice("constraint", constraint, descent.CONSTRAINTS)
+    _checks.choice("retraction", retraction, descent.RETRACTIONS)
 
 
 def _rate(
@@ -197,7 +197,13 @@ def _finite(name: str, x: Array) -> None:
         raise ValueError(f"{name} has NaN or infinite entries; remove them")
 
 
-def _batches(samples: ArrayLike, mask: ArrayLike | None, moment: SecondMoment) -> descent.Batches:
+def _batches(
+    samples: ArrayLike | None, mask: ArrayLike | None, moment: SecondMoment
+) -> descent.Batches | None:
+    if samples is None:
+        if mask is not None:
+            raise ValueError("mask goes with samples; a moment has its own mask (from_samples)")
+        return None
     x, _ = _checks.samples("samples", samples)
     n, ambient = x.shape
     if ambient != moment.basis.shape[-2]:
