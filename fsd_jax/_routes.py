@@ -42,7 +42,7 @@ class Rows(NamedTuple):
     Attributes:
         x: ``(n, D)``, zero outside the mask.
         mask: rows that count, or None.
-        count: how many they are, an integer: float32 ends at 2^24.
+        number: how many they are, an integer: float32 ends at 2^24.
         shift: first part of the mean, or None for rows that are not centred.
         rest: second part.
         mean: the mean of what was given, whose `offset` was subtracted before.
@@ -51,7 +51,7 @@ class Rows(NamedTuple):
 
     x: Float[Array, "n D"]
     mask: Bool[Array, " n"] | None
-    count: Int[Array, ""]
+    number: Int[Array, ""]
     shift: Float[Array, " D"] | None = None
     rest: Float[Array, " D"] | None = None
     mean: Float[Array, " D"] | None = None
@@ -67,25 +67,27 @@ class Rows(NamedTuple):
         centre: bool,
     ) -> "Rows":
         """Rows of which `offset` was subtracted already, in float64."""
-        count = jnp.int32(x.shape[0])
+        number = jnp.int32(x.shape[0])
         if mask is not None:
             # Padded rows may hold anything, NaN included: `where`, not a product.
             x = jnp.where(mask[:, None], x, 0)
-            count = jnp.sum(mask).astype(jnp.int32)
+            number = jnp.sum(mask).astype(jnp.int32)
         if not centre:
-            return cls(x, mask, count)
+            return cls(x, mask, number)
         shift, rest = _sums.centre(x, mask)
         mean, size = shift + rest, jnp.abs(shift)
         if offset is not None:
             mean = mean + offset
             # It was subtracted in float64, which rounds that much less.
-            size += jnp.abs(offset) * (_linalg.eps_of(np.float64) / _linalg.eps_of(x.dtype))
-        return cls(x, mask, count, shift, rest, mean, _spectra.Centring(size, count))
+            size += jnp.abs(offset) * (
+                _linalg.eps_of(np.dtype(np.float64)) / _linalg.eps_of(x.dtype)
+            )
+        return cls(x, mask, number, shift, rest, mean, _spectra.Centring(size, number))
 
     @property
     def divisor(self) -> Float[Array, ""]:
-        """`count` in the samples' dtype."""
-        return self.count.astype(self.x.dtype)
+        """`number` in the samples' dtype."""
+        return self.number.astype(self.x.dtype)
 
     def centred(self) -> Float[Array, "n D"]:
         """The rows minus their mean, a copy."""
@@ -120,7 +122,7 @@ def decompose(
 
 def _compute(rows: Rows, k: int, name: str, key: Key[Array, ""] | None) -> _spectra.Spectrum:
     if name == "gram":
-        most = rows.count - (0 if rows.shift is None else 1)
+        most = rows.number - (0 if rows.shift is None else 1)
         cut = jnp.minimum(min(k, rows.x.shape[1]), most)
         return _spectra.gram_spectrum(rows.centred(), rows.divisor, k, cut, rows.centring)
     if name == "svd":

@@ -252,9 +252,9 @@ def _from_samples(
     spectrum, kept = _routes.decompose(rows, k=k, route=route, key=key)
     distrust = Status.NOT_CONVERGED if route.endswith("krylov") else Status.ROUTE_UNSAFE
     status = _checks.flag(spectrum.finite & ~spectrum.trusted, distrust) | extra
-    taken = (jnp.int32(ROUTES.index(n)) for n in (route.removeprefix("auto-"), "svd"))
-    code = jnp.where(kept, *taken)
-    return _moment(spectrum, rows.count, rows.mean, code, status)
+    named = jnp.int32(ROUTES.index(route.removeprefix("auto-")))
+    code = jnp.where(kept, named, ROUTES.index("svd"))
+    return _moment(spectrum, rows.number, rows.mean, code, status)
 
 
 def _moment(
