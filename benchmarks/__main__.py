@@ -38,9 +38,7 @@ BY_NAME = {
 ALL = CASES | BY_NAME
 NOT_QUICK = ("durability", "scaling")
 """They start processes that compile anew, so a quick run has them only if they are named."""
-WITHOUT_FIGURE = (
-    "simulate", "durability", "scaling", "memorisation", "pretraining", "digits"
-)  # fmt: skip
+WITHOUT_FIGURE = ("simulate", "durability", "scaling", "memorisation", "pretraining", "digits")
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -111,9 +109,12 @@ def _parse(given: list[str]) -> Namespace:
     parser.add_argument("--out", type=Path, default=ROOT / "results", help="default: results/")
     parser.add_argument("--seed", type=int, default=0, help="base seed (default 0)")
     parser.add_argument(
-        "--data", action="append", default=[], metavar="SET",
+        "--data",
+        action="append",
+        default=[],
+        metavar="SET",
         help="only this data set, of `images` and `unet`; may be given again",
-    )  # fmt: skip
+    )
     parser.add_jobs("cases that time nothing")
     parser.add_argument("--list", action="store_true", help="name the cases and stop")
     options = parser.parse_args(given)

@@ -5,10 +5,24 @@ from pathlib import Path
 from benchmarks.records import Record, parameters, read
 
 MEASURED = {
-    "eigenvalue_error", "projector_error", "peak_extra_bytes", "calls", "steps", "gain",
-    "gain_stderr", "gflops_of_gram", "closed_form", "exact", "learning_rate", "horizon", "negative",
-    "flat", "smallest", "largest", "off_formula",
-}  # fmt: skip
+    "eigenvalue_error",
+    "projector_error",
+    "peak_extra_bytes",
+    "calls",
+    "steps",
+    "gain",
+    "gain_stderr",
+    "gflops_of_gram",
+    "closed_form",
+    "exact",
+    "learning_rate",
+    "horizon",
+    "negative",
+    "flat",
+    "smallest",
+    "largest",
+    "off_formula",
+}
 
 
 def compare(first: Path, second: Path) -> str:

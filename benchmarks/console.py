@@ -20,8 +20,13 @@ class Parser(argparse.ArgumentParser):
 
     def add_jobs(self, what: str) -> None:
         """The option ``--jobs``: how many of `what` run side by side."""
-        self.add_argument("--jobs", type=_positive, default=CORES, metavar="N",
-                          help=f"{what} run side by side (default: one a core)")  # fmt: skip
+        self.add_argument(
+            "--jobs",
+            type=_positive,
+            default=CORES,
+            metavar="N",
+            help=f"{what} run side by side (default: one a core)",
+        )
 
     def need_folder(self, out: Path) -> None:
         """Make the folder of ``--out``, or say why it cannot be."""

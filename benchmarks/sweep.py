@@ -17,9 +17,15 @@ from fsd_jax import sweep
 from fsd_jax.sweep.table import MANIFEST, config_hash, read_manifest
 
 DEFAULTS: dict[str, Any] = {
-    "n_s": [None], "D": [None], "latent_variance": [1.0], "tau": [0.0], "method": ["rank"],
-    "metric": ["subspace_error"], "replicates": 1000, "seed": 0,
-}  # fmt: skip
+    "n_s": [None],
+    "D": [None],
+    "latent_variance": [1.0],
+    "tau": [0.0],
+    "method": ["rank"],
+    "metric": ["subspace_error"],
+    "replicates": 1000,
+    "seed": 0,
+}
 REQUIRED = ("n_ta", "d", "t")
 SHOWN = 40
 
@@ -39,16 +45,21 @@ def main(given: Sequence[str], parser: argparse.ArgumentParser, root: Path) -> i
         bar, close = _bar(plan)
         try:
             path = sweep.run(
-                plan, folder, batch_size=options.batch_size, devices=options.devices,
-                resume=resume, progress=bar,
-            )  # fmt: skip
+                plan,
+                folder,
+                batch_size=options.batch_size,
+                devices=options.devices,
+                resume=resume,
+                progress=bar,
+            )
         finally:
             close()
     except (ValueError, OSError) as error:
         parser.error(str(error))
     except KeyboardInterrupt:
-        print(f"\nstopped; go on with: python -m benchmarks sweep --resume {folder}",
-              file=sys.stderr)  # fmt: skip
+        print(
+            f"\nstopped; go on with: python -m benchmarks sweep --resume {folder}", file=sys.stderr
+        )
         return 130
     print(f"\n{_table(sweep.read_results(folder))}\n")
     print(f"sweep: {time.perf_counter() - start:.1f} s\nresults: {path}")
@@ -72,8 +83,13 @@ def _add_options(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     )
     parser.add_argument("--replicates", metavar="N", help="of each cell (default 1000)")
     parser.add_argument("--seed", metavar="N", help="base seed (default 0)")
-    parser.add_argument("--batch-size", type=int, default=65_536, metavar="N",
-                        help="replicates between two journal entries")  # fmt: skip
+    parser.add_argument(
+        "--batch-size",
+        type=int,
+        default=65_536,
+        metavar="N",
+        help="replicates between two journal entries",
+    )
     parser.add_argument("--devices", type=int, metavar="N", help="use N devices (default: all)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: results/sweep-HASH")
     parser.add_argument("--resume", type=Path, metavar="DIR", help="start or go on in DIR")
@@ -147,9 +163,10 @@ def _bar(plan: sweep.Plan) -> tuple[Callable[[int, int], None], Callable[[], Non
 def _table(rows: list[dict[str, Any]]) -> str:
     """The rows as text, without the columns that never change."""
     names = [
-        name for name in rows[0]
+        name
+        for name in rows[0]
         if name in ("mean", "stderr") or len({json.dumps(row[name]) for row in rows}) > 1
-    ]  # fmt: skip
+    ]
     lines = [names, *([_text(row[name]) for name in names] for row in rows[:SHOWN])]
     widths = [max(len(line[i]) for line in lines) for i in range(len(names))]
     text = "\n".join(

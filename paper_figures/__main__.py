@@ -69,8 +69,9 @@ def _parse(given: list[str]) -> Namespace:
     parser = Parser(prog="python -m paper_figures", description=__doc__, allow_abbrev=False)
     parser.add_argument("names", nargs="*", metavar="NAME", help="figures to make (default: all)")
     parser.add_argument("--quick", action="store_true", help="within a minute, with fewer draws")
-    parser.add_argument("--out", type=Path, default=ROOT / "results" / "figures",
-                        help="default: results/figures/")  # fmt: skip
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "results" / "figures", help="default: results/figures/"
+    )
     parser.add_jobs("figures")
     parser.add_argument("--list", action="store_true", help="name the figures and stop")
     options = parser.parse_args(given)

@@ -23,10 +23,15 @@ SHOWN = ("targets", *METHODS)
 def settings_of(data: str, quick: bool) -> dict[str, Any]:
     """Sizes, those of the benchmark `images`, whose drawings are kept; one draw of the target."""
     return {
-        "data": data, "size": 28 if quick else 32, "source": 300 if quick else 1000,
-        "heldout": 240 if quick else 500, "shots": SHOTS, "d": LATENT_DIM,
-        "samples": 64 if quick else 400, "steps": 40 if quick else 100,
-    }  # fmt: skip
+        "data": data,
+        "size": 28 if quick else 32,
+        "source": 300 if quick else 1000,
+        "heldout": 240 if quick else 500,
+        "shots": SHOTS,
+        "d": LATENT_DIM,
+        "samples": 64 if quick else 400,
+        "steps": 40 if quick else 100,
+    }
 
 
 def rows_of(s: dict[str, Any], load: Callable[..., ImageTask], work: Work) -> Iterator[Row]:
@@ -39,8 +44,9 @@ def rows_of(s: dict[str, Any], load: Callable[..., ImageTask], work: Work) -> It
     def tell(done: int, total: int) -> None:
         work.tell(f"{s['data']}: drawing {done} of {total}")
 
-    task = load(size=s["size"], source=s["source"], shots=s["shots"], heldout=s["heldout"],
-                progress=tell)  # fmt: skip
+    task = load(
+        size=s["size"], source=s["source"], shots=s["shots"], heldout=s["heldout"], progress=tell
+    )
     work.tell(f"{s['data']}: measuring")
     setting = setting_of(task, samples=s["samples"], steps=s["steps"], seed=SEED)
     shots, held = setting.pool[: s["shots"]], setting.pool[s["shots"] :]
@@ -62,8 +68,14 @@ def rows_of(s: dict[str, Any], load: Callable[..., ImageTask], work: Work) -> It
     found |= {"real": held[:half], "source": setting.source[: s["samples"]]}
     for name, images in found.items():
         for metric, value in measure(setting, images, shots, held[half:]).items():
-            yield row(metric, value.value, stderr=value.stderr, low=value.low, high=value.high,
-                      method=name)  # fmt: skip
+            yield row(
+                metric,
+                value.value,
+                stderr=value.stderr,
+                low=value.low,
+                high=value.high,
+                method=name,
+            )
     for name in SHOWN:
         images = shots if name == "targets" else found[name][: s["shots"]]
         yield row("pictures", len(images), note=_packed(images), method=name)
@@ -83,8 +95,9 @@ def sheet(table: Table) -> Any:
     s = table.settings
     kept = {r["method"]: r for r in table.present(series="pictures")}
     shown = [name for name in SHOWN if name in kept]
-    figure, axes = style.canvas(max(len(shown), 1), s["shots"],
-                                figsize=(s["shots"] * 0.9, 1.2 * len(SHOWN)))  # fmt: skip
+    figure, axes = style.canvas(
+        max(len(shown), 1), s["shots"], figsize=(s["shots"] * 0.9, 1.2 * len(SHOWN))
+    )
     for line, name in zip(axes, shown, strict=False):
         words = TITLES[name]
         for metric, label in (("target_share", "of the target"), ("f_mem", "copies")):

@@ -106,12 +106,21 @@ def entries(tables: Tables, statements: Sequence[Statement] = STATEMENTS) -> lis
     for statement in statements:
         verdict = judge(statement, tables)
         known = statement.test if statement.test and has_test(statement.test) else None
-        found.append({
-            "statement": statement.name, "says": statement.says, "function": statement.function,
-            "test": known, "figure": statement.figure, "measured": verdict.measured,
-            "low": verdict.low, "high": verdict.high, "exact": verdict.exact,
-            "verdict": verdict.verdict, "reason": verdict.reason,
-        })  # fmt: skip
+        found.append(
+            {
+                "statement": statement.name,
+                "says": statement.says,
+                "function": statement.function,
+                "test": known,
+                "figure": statement.figure,
+                "measured": verdict.measured,
+                "low": verdict.low,
+                "high": verdict.high,
+                "exact": verdict.exact,
+                "verdict": verdict.verdict,
+                "reason": verdict.reason,
+            }
+        )
     return found
 
 
@@ -147,9 +156,10 @@ def page(
 def _kept(tables: Tables, commit: str | None) -> str:
     """Which tables another commit's code computed, if any."""
     others = [
-        f"{name} ({table.made.get('git')})" for name, table in tables.items()
+        f"{name} ({table.made.get('git')})"
+        for name, table in tables.items()
         if isinstance(table, Table) and table.made.get("git") != commit
-    ]  # fmt: skip
+    ]
     if not others:
         return ""
     return f" Kept from other commits: {', '.join(others)}; delete their tables to compute again."
@@ -212,8 +222,18 @@ def _number(value: float | None) -> str:
 SUBSCRIPT = re.compile(
     r"\b(n|m|sigma|lambda|delta|beta|c|C|A|G|x|W|q|f)_(ta|max|min|[a-zZ0-9])\b|(\|\|)_(F)"
 )
-GREEK = ("sigma σ", "lambda λ", "delta δ", "alpha α", "eps ε", "gamma γ", "iota ι", "beta β",
-         "tau τ", "rho ρ")  # fmt: skip
+GREEK = (
+    "sigma σ",
+    "lambda λ",
+    "delta δ",
+    "alpha α",
+    "eps ε",
+    "gamma γ",
+    "iota ι",
+    "beta β",
+    "tau τ",
+    "rho ρ",
+)
 SIGNS = {"||": "‖", "-&gt;": "→", "&gt;=": "≥", "&lt;=": "≤"}
 
 

@@ -34,12 +34,23 @@ def canvas(rows: int = 1, columns: int = 1, **options: Any) -> tuple[Any, Any]:
     os.environ.setdefault("MPLBACKEND", "agg")
     from matplotlib import pyplot
 
-    pyplot.rcParams.update({
-        "font.size": 9, "axes.titlesize": 9.5, "legend.fontsize": 8, "axes.grid": True,
-        "grid.alpha": 0.25, "grid.linewidth": 0.5, "lines.linewidth": 1.3,
-        "lines.markersize": 4.5, "axes.spines.top": False, "axes.spines.right": False,
-        "legend.framealpha": 0.85, "legend.edgecolor": "0.8", "pdf.fonttype": 42,
-    })  # fmt: skip
+    pyplot.rcParams.update(
+        {
+            "font.size": 9,
+            "axes.titlesize": 9.5,
+            "legend.fontsize": 8,
+            "axes.grid": True,
+            "grid.alpha": 0.25,
+            "grid.linewidth": 0.5,
+            "lines.linewidth": 1.3,
+            "lines.markersize": 4.5,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "legend.framealpha": 0.85,
+            "legend.edgecolor": "0.8",
+            "pdf.fonttype": 42,
+        }
+    )
     return pyplot.subplots(rows, columns, squeeze=False, layout="constrained", **options)
 
 
@@ -51,9 +62,16 @@ def points(
     hollow = {} if look["marker"] == "x" else {"mfc": "none"}
     bars = [2 * (r["stderr"] or 0) for r in rows]
     axis.errorbar(
-        [r[x] for r in rows], [r["value"] for r in rows], yerr=bars, color=look["color"],
-        marker=look["marker"], ls=look["ls"] if line else "", capsize=2, lw=1, **(hollow | options),
-    )  # fmt: skip
+        [r[x] for r in rows],
+        [r["value"] for r in rows],
+        yerr=bars,
+        color=look["color"],
+        marker=look["marker"],
+        ls=look["ls"] if line else "",
+        capsize=2,
+        lw=1,
+        **(hollow | options),
+    )
 
 
 def curve(
@@ -103,9 +121,12 @@ def text_table(
     """A table as a picture."""
     axis.axis("off")
     drawn = axis.table(
-        cellText=[list(line) for line in lines], colLabels=list(header), loc="center",
-        cellLoc="center", colWidths=list(widths),
-    )  # fmt: skip
+        cellText=[list(line) for line in lines],
+        colLabels=list(header),
+        loc="center",
+        cellLoc="center",
+        colWidths=list(widths),
+    )
     drawn.auto_set_font_size(False)
     drawn.set_fontsize(8.5)
     drawn.scale(1, 1.45)

@@ -44,9 +44,13 @@ def run(context: Context) -> Iterator[Record]:
     yield from side_by_side(_solve_all, _groups(context))
     if data.fashion_boots() is None:
         yield record(
-            "agreement", "fashion-boots", "lbfgs", "loss_gap", None,
+            "agreement",
+            "fashion-boots",
+            "lbfgs",
+            "loss_gap",
+            None,
             status="skipped: data set not installed",
-        )  # fmt: skip
+        )
 
 
 def _groups(context: Context) -> list[list[Callable[[], Cell]]]:

@@ -79,8 +79,16 @@ def run(context: Context) -> Iterator[Record]:
             scores = _scores(key, source, shots, n, recipe)
             tau2 = source.linear.residual_variance
             found[n].append(measured(jax.random.fold_in(key, 1), scores, fresh, tau2))
-    own = dict(d=LATENT_DIM, D=zeros.shape[1], n_s=len(flat), heldout=held, delta=DELTA, T=T,
-               steps=recipe.steps, pretraining_steps=pretraining.steps)  # fmt: skip
+    own = dict(
+        d=LATENT_DIM,
+        D=zeros.shape[1],
+        n_s=len(flat),
+        heldout=held,
+        delta=DELTA,
+        T=T,
+        steps=recipe.steps,
+        pretraining_steps=pretraining.steps,
+    )
     for n in sizes:
         yield from _summaries(found[n], n_ta=n, draws=draws, **own)
 
@@ -186,8 +194,17 @@ def _summaries(found: list[dict[tuple[str, str], float]], **own: Any) -> Iterato
         scratch = np.array([one[SCRATCH, metric] for one in found])
         gain, gain_error = _mean(scratch - values)
         value, error = _mean(values)
-        yield record(CASE, DATA, method, metric, value, stderr=error, gain=gain,
-                     gain_stderr=gain_error, **own)  # fmt: skip
+        yield record(
+            CASE,
+            DATA,
+            method,
+            metric,
+            value,
+            stderr=error,
+            gain=gain,
+            gain_stderr=gain_error,
+            **own,
+        )
         if method != SCRATCH:
             ratio, error = _mean(values / scratch)
             name = metric.replace(MSE, "ratio_to_scratch")

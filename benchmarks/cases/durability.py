@@ -48,11 +48,17 @@ def _overhead(replicates: int, folder: Path, context: Context) -> Iterator[Recor
     def bare() -> list[float]:
         errors = (
             simulate.subspace_errors(
-                jax.random.key(0), latent_dim=LATENT_DIM, n_ta=n, n_s=None, latent_variance=1.0,
-                times=np.ones(1, np.float32), replicates=replicates, dtype=np.float32,
+                jax.random.key(0),
+                latent_dim=LATENT_DIM,
+                n_ta=n,
+                n_s=None,
+                latent_variance=1.0,
+                times=np.ones(1, np.float32),
+                replicates=replicates,
+                dtype=np.float32,
             )
             for n in N_TA
-        )  # fmt: skip
+        )
         return [float(e.mean()) for e in errors]
 
     def durable(batch_size: int) -> Path:
@@ -69,9 +75,18 @@ def _overhead(replicates: int, folder: Path, context: Context) -> Iterator[Recor
     floor = timings["simulator alone"].median
     for name, timing in timings.items():
         yield record(
-            "durability", "overhead", name, "time", timing.median, stderr=timing.spread, unit="s",
-            floor=floor, replicates=replicates, cells=len(N_TA), d=LATENT_DIM,
-        )  # fmt: skip
+            "durability",
+            "overhead",
+            name,
+            "time",
+            timing.median,
+            stderr=timing.spread,
+            unit="s",
+            floor=floor,
+            replicates=replicates,
+            cells=len(N_TA),
+            d=LATENT_DIM,
+        )
 
 
 def _memory(replicates: int, folder: Path) -> Iterator[Record]:
@@ -87,9 +102,16 @@ def _memory(replicates: int, folder: Path) -> Iterator[Record]:
                 )
             )
             yield record(
-                "durability", "memory", "sweep", "peak_extra_bytes", extra, unit="B",
-                replicates=count, batch_size=batch_size, data_bytes=4 * count * len(N_TA),
-            )  # fmt: skip
+                "durability",
+                "memory",
+                "sweep",
+                "peak_extra_bytes",
+                extra,
+                unit="B",
+                replicates=count,
+                batch_size=batch_size,
+                data_bytes=4 * count * len(N_TA),
+            )
 
 
 def _kills(replicates: int, folder: Path, context: Context) -> Record:
@@ -97,9 +119,21 @@ def _kills(replicates: int, folder: Path, context: Context) -> Record:
     context.tell("durability: kills")
     rng = np.random.default_rng(context.seed)
     command = [
-        sys.executable, "-m", "benchmarks", "sweep", "--n-ta", ",".join(map(str, N_TA)),
-        "--d", str(LATENT_DIM), "--t", "1", "--replicates", str(replicates), "--batch-size", "8192",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "benchmarks",
+        "sweep",
+        "--n-ta",
+        ",".join(map(str, N_TA)),
+        "--d",
+        str(LATENT_DIM),
+        "--t",
+        "1",
+        "--replicates",
+        str(replicates),
+        "--batch-size",
+        "8192",
+    ]
     whole, broken = folder / "whole", folder / "broken"
     start = time.perf_counter()
     _finish([*command, "--resume", str(whole)])
@@ -108,9 +142,11 @@ def _kills(replicates: int, folder: Path, context: Context) -> Record:
     for _ in range(context.pick(0, 1, 10)):
         start = time.perf_counter()
         process = subprocess.Popen(
-            [*command, "--resume", str(broken)], cwd=ROOT, stdout=subprocess.DEVNULL,
+            [*command, "--resume", str(broken)],
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+        )
         try:
             process.wait(rng.uniform(0.5, 0.95) * alone)
         except subprocess.TimeoutExpired:
@@ -123,9 +159,17 @@ def _kills(replicates: int, folder: Path, context: Context) -> Record:
     spent += time.perf_counter() - start
     same = (whole / "results.jsonl").read_bytes() == (broken / "results.jsonl").read_bytes()
     return record(
-        "durability", "kills", "sweep", "time", spent, unit="s", floor=alone, kills=killed,
-        status="ok" if same else "results differ", replicates=replicates,
-    )  # fmt: skip
+        "durability",
+        "kills",
+        "sweep",
+        "time",
+        spent,
+        unit="s",
+        floor=alone,
+        kills=killed,
+        status="ok" if same else "results differ",
+        replicates=replicates,
+    )
 
 
 def _finish(command: list[str]) -> None:

@@ -39,8 +39,16 @@ PAIRED = "orthonormal, completed, paired variances"
 SOURCE = "source as is"
 SOURCE_EACH = "source as is, own variances"
 METHODS = (
-    SCRATCH, SCRATCH_D, RANK_T, RANK_INT, ORTHONORMAL, COMPLETED, PAIRED, SOURCE, SOURCE_EACH,
-)  # fmt: skip
+    SCRATCH,
+    SCRATCH_D,
+    RANK_T,
+    RANK_INT,
+    ORTHONORMAL,
+    COMPLETED,
+    PAIRED,
+    SOURCE,
+    SOURCE_EACH,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,9 +102,11 @@ def _curves(size: str) -> list[Curve]:
         return [base]
     if size == "full":
         product = itertools.product(
-            (100, 10_000, 1_000_000), (False, True), ((0.0, True), (0.2, True), (0.2, False)),
+            (100, 10_000, 1_000_000),
+            (False, True),
+            ((0.0, True), (0.2, True), (0.2, False)),
             (None, 0.0, 0.1, 0.3, 1.0),
-        )  # fmt: skip
+        )
         return [
             Curve(n_s=n, diagonal=diagonal, tau=tau, model=model, angle=angle)
             for n, diagonal, (tau, model), angle in product
@@ -125,9 +135,15 @@ def _cell(keys: Array, n_ta: Array, *curve: Array) -> dict[str, Array]:
 
 
 def _replicate(
-    key: Array, n_ta: Array, n_s: Array, variances: Array, tau2: Array, model: Array,
-    angle: Array, unrelated: Array,
-) -> dict[str, Array]:  # fmt: skip
+    key: Array,
+    n_ta: Array,
+    n_s: Array,
+    variances: Array,
+    tau2: Array,
+    model: Array,
+    angle: Array,
+    unrelated: Array,
+) -> dict[str, Array]:
     source_key, target_key, frame_key = jax.random.split(key, 3)
     frame = jnp.where(unrelated, jax.random.orthogonal(frame_key, D), _turned(angle))
     problem = fsd.LinearProblem(
@@ -219,28 +235,49 @@ def _summaries(curve: Curve, n: int, errors: dict[str, np.ndarray]) -> Iterator[
         values = errors[name][:, column]
         exact = _exact(curve, n, name, when) if metric == AT_T or name != RANK_T else None
         yield record(
-            "gain", curve.name, name, metric, float(values.mean()),
-            stderr=float(values.std(ddof=1) / len(values) ** 0.5), unit="",
-            n_ta=n, n_s=curve.n_s, d=LATENT_DIM, D=D, t=TIME if metric == AT_T else None,
-            latent="diagonal" if curve.diagonal else "isotropic", tau=curve.tau,
-            residual_model=curve.model, angle=curve.angle, replicates=len(values), exact=exact,
-        )  # fmt: skip
+            "gain",
+            curve.name,
+            name,
+            metric,
+            float(values.mean()),
+            stderr=float(values.std(ddof=1) / len(values) ** 0.5),
+            unit="",
+            n_ta=n,
+            n_s=curve.n_s,
+            d=LATENT_DIM,
+            D=D,
+            t=TIME if metric == AT_T else None,
+            latent="diagonal" if curve.diagonal else "isotropic",
+            tau=curve.tau,
+            residual_model=curve.model,
+            angle=curve.angle,
+            replicates=len(values),
+            exact=exact,
+        )
 
 
 def _exact(curve: Curve, n: int, name: str, when: dict) -> float | None:
     """The expectation, where theory knows it."""
     if curve.diagonal or curve.tau:
         return None
-    estimator = {SCRATCH: "scratch", SCRATCH_D: "scratch", RANK_T: "scratch",
-                 ORTHONORMAL: "orthonormal"}.get(name)  # fmt: skip
+    estimator = {
+        SCRATCH: "scratch",
+        SCRATCH_D: "scratch",
+        RANK_T: "scratch",
+        ORTHONORMAL: "orthonormal",
+    }.get(name)
     if name == COMPLETED and n >= LATENT_DIM:
         estimator = "orthonormal"
     if estimator is None:
         return None
     return theory.expected_score_error(
-        latent_dim=LATENT_DIM, n_ta=n, latent_variance=1.0, n_s=curve.n_s, estimator=estimator,
+        latent_dim=LATENT_DIM,
+        n_ta=n,
+        latent_variance=1.0,
+        n_s=curve.n_s,
+        estimator=estimator,
         **when,
-    )  # fmt: skip
+    )
 
 
 def lines(rows: list[Record]) -> table.Lines:

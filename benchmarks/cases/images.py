@@ -79,9 +79,11 @@ def run(context: Context) -> Iterator[Record]:
             continue
         context.tell(f"images {task.name}: pre-training")
         setting = setting_of(
-            task, samples=context.pick(48, 100, 400), steps=context.pick(20, 60, 100),
+            task,
+            samples=context.pick(48, 100, 400),
+            steps=context.pick(20, 60, 100),
             seed=context.seed,
-        )  # fmt: skip
+        )
         yield from _real(setting)
         yield from _study(context, setting)
 
@@ -228,13 +230,23 @@ def _summaries(
             shares = [c[method] for c in chosen]
             extra = {name: float(np.mean([s[name] for s in shares])) for name in shares[0]}
         yield record(
-            "images", setting.name, method, metric, float(values.mean()),
-            stderr=_stderr(values), draws=draws, n_ta=SHOTS, d=LATENT_DIM,
-            D=setting.pool[0].size, n_s=len(setting.source), samples=setting.samples,
+            "images",
+            setting.name,
+            method,
+            metric,
+            float(values.mean()),
+            stderr=_stderr(values),
+            draws=draws,
+            n_ta=SHOTS,
+            d=LATENT_DIM,
+            D=setting.pool[0].size,
+            n_s=len(setting.source),
+            samples=setting.samples,
             bootstrap_stderr=float(np.mean([estimate.stderr for estimate in each])),
-            over_source=float((values - rival).mean()), over_source_stderr=_stderr(values - rival),
+            over_source=float((values - rival).mean()),
+            over_source_stderr=_stderr(values - rival),
             **extra,
-        )  # fmt: skip
+        )
 
 
 def _stderr(values: np.ndarray) -> float:
@@ -247,18 +259,29 @@ def _real(setting: Setting) -> Iterator[Record]:
     where = dict(d=LATENT_DIM, D=setting.pool[0].size, n_s=len(setting.source))
     accuracy = setting.classifier.accuracy
     yield record(
-        "images", setting.name, "real", "classifier_accuracy", accuracy.value,
-        stderr=accuracy.stderr, **where,
-    )  # fmt: skip
+        "images",
+        setting.name,
+        "real",
+        "classifier_accuracy",
+        accuracy.value,
+        stderr=accuracy.stderr,
+        **where,
+    )
     half = min((len(setting.pool) - SHOTS) // 2, 200)
     shots, one = setting.pool[:SHOTS], setting.pool[SHOTS : SHOTS + half]
     for metric, estimate in measure(
         setting, one, shots, setting.pool[SHOTS + half : SHOTS + 2 * half]
     ).items():
         yield record(
-            "images", setting.name, "real", metric, estimate.value, stderr=estimate.stderr,
-            samples=half, **where,
-        )  # fmt: skip
+            "images",
+            setting.name,
+            "real",
+            metric,
+            estimate.value,
+            stderr=estimate.stderr,
+            samples=half,
+            **where,
+        )
 
 
 def _store(context: Context, name: str, shots: np.ndarray, rows: dict[str, np.ndarray]) -> None:

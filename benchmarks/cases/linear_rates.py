@@ -30,8 +30,15 @@ ISOLATED: dict[str, dict[str, Any]] = {"n_ta": {"n_s": None}, "n_s": {"n_ta": 10
 
 NOISY: dict[str, Any] = {"n_ta": 64, "n_s": None, "d": 4, "D": 64, "tau": 0.3}
 """Where some ``t`` is best."""
-SPIKED: dict[str, Any] = {"n_ta": 64, "n_s": None, "d": 2, "D": 100_000, "tau": 1.0, "t": 0.5,
-                          "method": "orthonormal"}  # fmt: skip
+SPIKED: dict[str, Any] = {
+    "n_ta": 64,
+    "n_s": None,
+    "d": 2,
+    "D": 100_000,
+    "tau": 1.0,
+    "t": 0.5,
+    "method": "orthonormal",
+}
 SPIKES = (4.0, 10.0, 20.0, 30.0, 40.0, 60.0, 100.0, 300.0, 1000.0)
 """Around the threshold ``sqrt(D/n_ta)`` of ``lambda^2/tau^2``, which is 40."""
 
@@ -75,38 +82,60 @@ def _curve(
 ) -> Iterator[Record]:
     for row in _sweep({**BASE, **others}, axis, values, replicates, seed):
         size = {
-            "latent_dim": row["d"], "n_ta": row["n_ta"], "n_s": row["n_s"],
-            "latent_variance": row["latent_variance"], "time": row["t"],
-        }  # fmt: skip
+            "latent_dim": row["d"],
+            "n_ta": row["n_ta"],
+            "n_s": row["n_s"],
+            "latent_variance": row["latent_variance"],
+            "time": row["t"],
+        }
         exact = theory.expected_subspace_error(**size)
         asymptotic = theory.expected_subspace_error(**size, method="asymptotic")
         own = {key: row[key] for key in BASE}
         yield record(
-            "linear-rates", name, "Monte Carlo", "subspace_error", row["mean"],
-            stderr=row["stderr"], exact=exact, asymptotic=asymptotic,
-            sigmas=(row["mean"] - exact) / row["stderr"], **_bound(size), **own,
-        )  # fmt: skip
+            "linear-rates",
+            name,
+            "Monte Carlo",
+            "subspace_error",
+            row["mean"],
+            stderr=row["stderr"],
+            exact=exact,
+            asymptotic=asymptotic,
+            sigmas=(row["mean"] - exact) / row["stderr"],
+            **_bound(size),
+            **own,
+        )
 
 
 def _with_noise(context: Context) -> Iterator[Record]:
     """Where the best time lies, and the spiked-covariance threshold at D = 100,000."""
     replicates = context.pick(0, 64, 4096)
-    curves = {"noise, against t": (NOISY, "t", AXES["t"]),
-              "spiked, D = 100000": (SPIKED, "latent_variance", SPIKES)}  # fmt: skip
+    curves = {
+        "noise, against t": (NOISY, "t", AXES["t"]),
+        "spiked, D = 100000": (SPIKED, "latent_variance", SPIKES),
+    }
     for name, (fixed, axis, values) in curves.items():
         context.tell(f"linear-rates {name}")
         for row in _sweep(fixed, axis, values, replicates, context.seed):
             spiked = None
             if fixed is SPIKED:
                 spiked = theory.spiked_subspace_error(
-                    latent_dim=row["d"], n_ta=row["n_ta"], ambient_dim=row["D"],
-                    latent_variance=row["latent_variance"], residual_variance=row["tau"] ** 2,
-                )  # fmt: skip
+                    latent_dim=row["d"],
+                    n_ta=row["n_ta"],
+                    ambient_dim=row["D"],
+                    latent_variance=row["latent_variance"],
+                    residual_variance=row["tau"] ** 2,
+                )
             own = {key: row[key] for key in ("n_ta", "d", "D", "t", "tau", "latent_variance")}
             yield record(
-                "linear-rates", name, row["method"], "mean_error", row["mean"],
-                stderr=row["stderr"], asymptotic=spiked, **own,
-            )  # fmt: skip
+                "linear-rates",
+                name,
+                row["method"],
+                "mean_error",
+                row["mean"],
+                stderr=row["stderr"],
+                asymptotic=spiked,
+                **own,
+            )
 
 
 def _bound(size: dict[str, Any]) -> dict[str, Any]:
@@ -114,8 +143,9 @@ def _bound(size: dict[str, Any]) -> dict[str, Any]:
     perfect = size["n_s"] is None
     bound = theory.theorem_5_2(ambient_dim=AMBIENT, **(size | ({"n_s": 10**9} if perfect else {})))
     return {
-        "bound": None if perfect else bound.value, "bound_target_term": bound.terms["target"],
-    }  # fmt: skip
+        "bound": None if perfect else bound.value,
+        "bound_target_term": bound.terms["target"],
+    }
 
 
 def _slope(axis: str, rows: list[Record]) -> Record:
@@ -127,17 +157,28 @@ def _slope(axis: str, rows: list[Record]) -> Record:
     fit, exact = theory.loglog_slope(x, value, stderr), theory.loglog_slope(x, curve)
     claimed = {"n_ta": -1.0, "n_s": -0.5}[axis]
     return record(
-        "linear-rates", "slopes", "Monte Carlo", f"slope_in_{axis}", fit.value, stderr=fit.stderr,
-        low=fit.low, high=fit.high, exact=exact.value, bound=claimed, fitted_from=low,
+        "linear-rates",
+        "slopes",
+        "Monte Carlo",
+        f"slope_in_{axis}",
+        fit.value,
+        stderr=fit.stderr,
+        low=fit.low,
+        high=fit.high,
+        exact=exact.value,
+        bound=claimed,
+        fitted_from=low,
         fitted_to=high,
-    )  # fmt: skip
+    )
 
 
 def _least_constant(rows: list[Record]) -> Record:
     """Of the bound's n_ta term: where it is smaller than the exact error, and by how much."""
-    grid = list(itertools.product(
-        (1, 2, 4, 16), (1, 4, 16, 64, 1024), (1e-2, 0.1, 1.0, 5.0), (0.01, 0.1, 1.0, 10.0)
-    ))  # fmt: skip
+    grid = list(
+        itertools.product(
+            (1, 2, 4, 16), (1, 4, 16, 64, 1024), (1e-2, 0.1, 1.0, 5.0), (0.01, 0.1, 1.0, 10.0)
+        )
+    )
     exact, bound = [], []
     for d, n_ta, t, variance in grid:
         size: dict[str, Any] = {
@@ -152,9 +193,18 @@ def _least_constant(rows: list[Record]) -> Record:
     d, n_ta, t, variance = grid[least.index[0]]
     worst = max(abs(r["sigmas"]) for r in rows)
     return record(
-        "linear-rates", "bound", "Theorem 5.2, n_ta term", "least_constant", least.value,
-        d=d, n_ta=n_ta, t=t, latent_variance=variance, cells=len(grid), worst_sigmas=worst,
-    )  # fmt: skip
+        "linear-rates",
+        "bound",
+        "Theorem 5.2, n_ta term",
+        "least_constant",
+        least.value,
+        d=d,
+        n_ta=n_ta,
+        t=t,
+        latent_variance=variance,
+        cells=len(grid),
+        worst_sigmas=worst,
+    )
 
 
 def lines(rows: list[Record]) -> table.Lines:

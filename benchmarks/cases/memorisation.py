@@ -25,8 +25,11 @@ DTYPE = "float32"
 
 def run(context: Context) -> Iterator[Record]:
     """Yield the measures after each number of steps, for the same draws of worlds and noise."""
-    steps = context.pick((0, 100), (0, 100, 300, 1000, 3000, 10_000),
-                         (0, 100, 300, 1000, 3000, 10_000, 30_000, 100_000))  # fmt: skip
+    steps = context.pick(
+        (0, 100),
+        (0, 100, 300, 1000, 3000, 10_000),
+        (0, 100, 300, 1000, 3000, 10_000, 30_000, 100_000),
+    )
     size = context.pick(200, 1000, 4000)
     pre = latent_net.Recipe(steps=context.pick(300, 5000, 20_000), batch_size=128)
     for world in range(context.pick(1, 3, 10)):
@@ -51,14 +54,26 @@ def run(context: Context) -> Iterator[Record]:
 
 
 def _of_model(
-    method: str, steps: int, world: int, model: latent_net.NetModel, problem: fsd.LinearProblem,
-    target: jax.Array, key: jax.Array, size: int, context: Context,
-) -> Iterator[Record]:  # fmt: skip
+    method: str,
+    steps: int,
+    world: int,
+    model: latent_net.NetModel,
+    problem: fsd.LinearProblem,
+    target: jax.Array,
+    key: jax.Array,
+    size: int,
+    context: Context,
+) -> Iterator[Record]:
     times = fsd.geometric_grid(DELTA, T, SOLVER_STEPS)
     drawn = sampler.sample(
-        key, model.score, times=times.astype(DTYPE), n=size, shape=AMBIENT, method="ei_sde",
+        key,
+        model.score,
+        times=times.astype(DTYPE),
+        n=size,
+        shape=AMBIENT,
+        method="ei_sde",
         denoise=True,
-    )  # fmt: skip
+    )
     fresh = problem.sample_target(jax.random.fold_in(key, 1), size)
     clock, noise = jax.random.split(jax.random.fold_in(key, 2))
     t = DELTA * jnp.exp(np.log(T / DELTA) * jax.random.uniform(clock, (size,), DTYPE))
@@ -68,9 +83,14 @@ def _of_model(
 
 
 def _measures(
-    method: str, steps: int, world: int, drawn: jax.Array, target: jax.Array,
-    losses: jax.Array | None, seed: int,
-) -> Iterator[Record]:  # fmt: skip
+    method: str,
+    steps: int,
+    world: int,
+    drawn: jax.Array,
+    target: jax.Array,
+    losses: jax.Array | None,
+    seed: int,
+) -> Iterator[Record]:
     samples, train = np.asarray(drawn), np.asarray(target)
     found = {
         "f_mem": metrics.memorised_fraction(samples, train, seed=seed),
@@ -80,8 +100,15 @@ def _measures(
         found["heldout_loss"] = metrics.mean_of(np.asarray(losses, float), seed=seed)
     own: dict[str, Any] = dict(d=DIM, D=AMBIENT, n_s=N_S, n_ta=N_TA, world=world, steps=steps)
     for metric, estimate in found.items():
-        yield record("memorisation", "Gaussian mixture", method, metric, estimate.value,
-                     stderr=estimate.stderr, **own)  # fmt: skip
+        yield record(
+            "memorisation",
+            "Gaussian mixture",
+            method,
+            metric,
+            estimate.value,
+            stderr=estimate.stderr,
+            **own,
+        )
 
 
 def lines(rows: list[Record]) -> table.Lines:

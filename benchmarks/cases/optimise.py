@@ -68,8 +68,10 @@ def run(context: Context) -> Iterator[Record]:
     context.tell("optimise: compiling")
     wanted = {
         (rival.options, rival.stochastic, horizon, ambient)
-        for ambient, rivals in most.items() for rival in rivals for horizon in rival.horizons
-    }  # fmt: skip
+        for ambient, rivals in most.items()
+        for rival in rivals
+        for horizon in rival.horizons
+    }
     list(side_by_side(lambda each: [_program(*each)], sorted(wanted)))
     for ambient in dims:
         for n in context.pick((10,), (10, LATENT_DIM, 100), (10, LATENT_DIM, 100)):
@@ -77,19 +79,42 @@ def run(context: Context) -> Iterator[Record]:
             rivals = _rivals(context.size, ambient, n)
             context.tell(f"optimise D={ambient} n_ta={n}: closed form")
             closed = _time(partial(_closed_form, problem.x[:n]))
-            yield _timed("closed form", closed.median, closed.first - closed.median, ambient, n,
-                         steps=0, stderr=closed.spread)  # fmt: skip
+            yield _timed(
+                "closed form",
+                closed.median,
+                closed.first - closed.median,
+                ambient,
+                n,
+                steps=0,
+                stderr=closed.spread,
+            )
             fastest = np.inf
             for rival in rivals:
                 context.tell(f"optimise D={ambient} n_ta={n}: {rival.name}")
                 rows = list(_race(rival, problem, ambient))
                 yield from rows
-                fastest = min([fastest, *(r["value"] for r in rows if r["value"] is not None
-                                          and r["tolerance"] == TOLERANCES[-1])])  # fmt: skip
+                fastest = min(
+                    [
+                        fastest,
+                        *(
+                            r["value"]
+                            for r in rows
+                            if r["value"] is not None and r["tolerance"] == TOLERANCES[-1]
+                        ),
+                    ]
+                )
             yield record(
-                "optimise", "simulated", "closed form", "speedup", fastest / closed.median,
-                unit="x fastest rival", D=ambient, d=LATENT_DIM, n_ta=n, tolerance=TOLERANCES[-1],
-            )  # fmt: skip
+                "optimise",
+                "simulated",
+                "closed form",
+                "speedup",
+                fastest / closed.median,
+                unit="x fastest rival",
+                D=ambient,
+                d=LATENT_DIM,
+                n_ta=n,
+                tolerance=TOLERANCES[-1],
+            )
     yield _sublinear(context)
     yield from side_by_side(partial(_landscape, context.seed), _stationary(context.size))
 
@@ -104,30 +129,46 @@ def _rivals(size: str, ambient: int, n: int) -> list[Rival]:
     rivals = [
         Rival(name="L-BFGS", options=(lbfgs,)),
         Rival(name="Adam", options=(adam,), rates=ADAM_RATES, horizons=(250, 1000)),
-        Rival(name="gradient descent", options=(("optimizer", "gd"),), rates=GD_RATES,
-              horizons=(1000,)),
-        Rival(name="Adam, noised batches", options=(adam,), rates=NOISED_RATES,
-              horizons=(500,), stochastic=True),
+        Rival(
+            name="gradient descent",
+            options=(("optimizer", "gd"),),
+            rates=GD_RATES,
+            horizons=(1000,),
+        ),
+        Rival(
+            name="Adam, noised batches",
+            options=(adam,),
+            rates=NOISED_RATES,
+            horizons=(500,),
+            stochastic=True,
+        ),
         Rival(name="L-BFGS, Stiefel (polar)", options=(lbfgs, stiefel), horizons=(100,)),
         Rival(name="L-BFGS, warm from the source", options=(lbfgs,), warm=True),
-    ]  # fmt: skip
+    ]
     if size == "quick" or (size == "default" and ambient == 64):
         return rivals[:1]
     if size == "default" and n < ROWS:
         return rivals[:2]
     if size == "full":
         rivals.append(
-            Rival(name="Adam, Stiefel (QR)", rates=ADAM_RATES, horizons=(250, 1000),
-                  options=(adam, stiefel, ("retraction", "qr")))
-        )  # fmt: skip
+            Rival(
+                name="Adam, Stiefel (QR)",
+                rates=ADAM_RATES,
+                horizons=(250, 1000),
+                options=(adam, stiefel, ("retraction", "qr")),
+            )
+        )
     return rivals
 
 
 def _problem(seed: int, ambient: int, n: int) -> Problem:
     world = fsd.LinearProblem.random(
-        jax.random.key(seed), ambient_dim=ambient, latent_dim=LATENT_DIM, latent_variance=1.0,
+        jax.random.key(seed),
+        ambient_dim=ambient,
+        latent_dim=LATENT_DIM,
+        latent_variance=1.0,
         residual_variance=TAU**2,
-    )  # fmt: skip
+    )
     x = world.sample_target(jax.random.key(seed + 1), n)
     # A source subspace at a known angle: what a warm start would have.
     source = jnp.cos(ANGLE) * world.A_ta + jnp.sin(ANGLE) * world.A_s
@@ -190,9 +231,16 @@ def _program(
         if stochastic:
             extra |= {"samples": x, "mask": mask}
         return fsd.train(
-            jax.random.key(2), moment, latent_variance=VARIANCE, latent_dim=LATENT_DIM, time=TIME,
-            steps=horizon, learning_rate=rate, initial=start, **extra,
-        ).gaps  # fmt: skip
+            jax.random.key(2),
+            moment,
+            latent_variance=VARIANCE,
+            latent_dim=LATENT_DIM,
+            time=TIME,
+            steps=horizon,
+            learning_rate=rate,
+            initial=start,
+            **extra,
+        ).gaps
 
     of = partial(jax.ShapeDtypeStruct, dtype=jnp.float64)
     mask = jax.ShapeDtypeStruct((ROWS,), bool)
@@ -204,9 +252,18 @@ def _program(
 
 def _timed(name: str, value: float, compiling: float, ambient: int, n: int, **extra: Any) -> Record:
     return record(
-        "optimise", "simulated", name, "time_to_gap", value, unit="s", seconds=compiling,
-        D=ambient, d=LATENT_DIM, n_ta=n, **{"tolerance": None, **extra},
-    )  # fmt: skip
+        "optimise",
+        "simulated",
+        name,
+        "time_to_gap",
+        value,
+        unit="s",
+        seconds=compiling,
+        D=ambient,
+        d=LATENT_DIM,
+        n_ta=n,
+        **{"tolerance": None, **extra},
+    )
 
 
 def _sublinear(context: Context) -> Record:
@@ -215,9 +272,15 @@ def _sublinear(context: Context) -> Record:
     problem = _problem(context.seed, 64, n)
     moment = fsd.SecondMoment.from_samples(problem.x[:n])
     outcome = fsd.train(
-        jax.random.key(2), moment, latent_variance=VARIANCE, latent_dim=LATENT_DIM, time=TIME,
-        optimizer="gd", learning_rate=rate, steps=steps,
-    )  # fmt: skip
+        jax.random.key(2),
+        moment,
+        latent_variance=VARIANCE,
+        latent_dim=LATENT_DIM,
+        time=TIME,
+        optimizer="gd",
+        learning_rate=rate,
+        steps=steps,
+    )
     signal, noise = fsd.VP().host_variances(TIME)
     gain = signal * VARIANCE / (signal * VARIANCE + noise)
     # In the loss's own units, kappa = g^2/s2; the rate is in units of b c_1, b = g m^2/s2^2.
@@ -226,10 +289,19 @@ def _sublinear(context: Context) -> Record:
     loss = float(outcome.losses[-1] / (1 + outcome.gap))
     predicted = (LATENT_DIM - n) / (64 * kappa * eta**2 * steps**2) / loss
     return record(
-        "optimise", "null directions", "gradient descent", "loss_gap", float(outcome.gap),
-        unit="relative", D=64, d=LATENT_DIM, n_ta=n, steps=steps, learning_rate=rate,
+        "optimise",
+        "null directions",
+        "gradient descent",
+        "loss_gap",
+        float(outcome.gap),
+        unit="relative",
+        D=64,
+        d=LATENT_DIM,
+        n_ta=n,
+        steps=steps,
+        learning_rate=rate,
         exact=float(predicted),
-    )  # fmt: skip
+    )
 
 
 def _stationary(size: str) -> Iterator[tuple[int, str, str]]:
@@ -256,8 +328,10 @@ def _landscape(seed: int, point: tuple[int, str, str]) -> Iterator[Record]:
     x = jax.random.normal(jax.random.key(seed + n), (n, ambient))
     moment = fsd.SecondMoment.from_samples(x * jnp.linspace(2, 0.5, ambient))
     options: dict[str, Any] = {
-        "latent_variance": VARIANCE, "time": TIME, "constraint": constraint,
-    }  # fmt: skip
+        "latent_variance": VARIANCE,
+        "time": TIME,
+        "constraint": constraint,
+    }
     chosen = [*range(d - 1), d + 1] if name == "saddle" else list(range(min(d, n)))
     # The closed form's missing columns are zero: flat directions (R17).
     decoder = jnp.pad(
@@ -269,13 +343,21 @@ def _landscape(seed: int, point: tuple[int, str, str]) -> Iterator[Record]:
         predicted = landscape.predicted_spectrum(moment, chosen, **options)
         off = float(jnp.max(jnp.abs(around.eigenvalues - predicted)) / jnp.max(predicted))
     yield record(
-        "optimise", f"landscape, {constraint}", name, "condition_number",
-        around.condition_number, D=ambient, d=d, n_ta=n,
+        "optimise",
+        f"landscape, {constraint}",
+        name,
+        "condition_number",
+        around.condition_number,
+        D=ambient,
+        d=d,
+        n_ta=n,
         status="ok" if np.isfinite(around.condition_number) else "infinite",
-        negative=around.negative, flat=int(jnp.sum(jnp.abs(around.eigenvalues) < 1e-9)),
-        smallest=float(around.eigenvalues[0]), largest=float(around.eigenvalues[-1]),
+        negative=around.negative,
+        flat=int(jnp.sum(jnp.abs(around.eigenvalues) < 1e-9)),
+        smallest=float(around.eigenvalues[0]),
+        largest=float(around.eigenvalues[-1]),
         off_formula=off,
-    )  # fmt: skip
+    )
 
 
 def lines(rows: list[Record]) -> table.Lines:

@@ -18,8 +18,11 @@ SUMMARY = "few-shot error after under-, well- and over-fitted pre-training, and 
 DIM, AMBIENT, N_TA = 2, 16, 32
 DTYPE = "float32"
 TUNING = latent_net.Recipe(steps=1500, batch_size=64, checks=15)
-SOURCES = {"under-fitted": (4096, 50, 0.2), "good": (4096, 5000, 0.2),
-           "over-fitted": (32, 20_000, 0.0)}  # fmt: skip
+SOURCES = {
+    "under-fitted": (4096, 50, 0.2),
+    "good": (4096, 5000, 0.2),
+    "over-fitted": (32, 20_000, 0.0),
+}
 """Source samples, steps, and held-out share of each kind of pre-training."""
 
 
@@ -44,10 +47,20 @@ def run(context: Context) -> Iterator[Record]:
             for method, metric in found[0][shift]:
                 values = np.array([one[shift][method, metric] for one in found])
                 yield record(
-                    "pretraining", f"{kind} source", method, metric, values.mean(),
-                    stderr=values.std(ddof=1) / worlds**0.5, n_s=n_s, n_ta=N_TA, d=DIM, D=AMBIENT,
-                    shift=shift, steps=short, worlds=worlds,
-                )  # fmt: skip
+                    "pretraining",
+                    f"{kind} source",
+                    method,
+                    metric,
+                    values.mean(),
+                    stderr=values.std(ddof=1) / worlds**0.5,
+                    n_s=n_s,
+                    n_ta=N_TA,
+                    d=DIM,
+                    D=AMBIENT,
+                    shift=shift,
+                    steps=short,
+                    worlds=worlds,
+                )
 
 
 def _world(

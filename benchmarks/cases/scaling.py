@@ -37,19 +37,32 @@ def run(context: Context) -> Iterator[Record]:
         context.tell(f"scaling: {devices} devices")
         with TemporaryDirectory() as folder:
             done = subprocess.run(
-                [sys.executable, "-c", CHILD, str(replicates), folder], cwd=ROOT, check=True,
-                capture_output=True, text=True, env=os.environ | _fake(devices),
-            )  # fmt: skip
+                [sys.executable, "-c", CHILD, str(replicates), folder],
+                cwd=ROOT,
+                check=True,
+                capture_output=True,
+                text=True,
+                env=os.environ | _fake(devices),
+            )
             seconds = json.loads(done.stdout.splitlines()[-1])
             content = (Path(folder) / "timed" / "results.jsonl").read_bytes()
         hashes[devices] = hashlib.sha256(content).hexdigest()[:12]
         alone = alone or seconds["again"]
         yield record(
-            "scaling", "two cells, d = 8", f"{devices} fake devices", "time", seconds["again"],
-            unit="s", seconds=seconds["first"], floor=alone, devices=devices,
-            replicates=replicates, cores=os.cpu_count(), results_hash=hashes[devices],
+            "scaling",
+            "two cells, d = 8",
+            f"{devices} fake devices",
+            "time",
+            seconds["again"],
+            unit="s",
+            seconds=seconds["first"],
+            floor=alone,
+            devices=devices,
+            replicates=replicates,
+            cores=os.cpu_count(),
+            results_hash=hashes[devices],
             status="ok" if hashes[devices] == hashes[1] else "results differ",
-        )  # fmt: skip
+        )
 
 
 def _fake(devices: int) -> dict[str, str]:

@@ -20,15 +20,20 @@ FINETUNING = Recipe(steps=1500, batch_size=64, checks=15)
 
 def run(context: Context) -> Iterator[Record]:
     """Yield mean score errors over independent worlds, with standard errors."""
-    n_ta = context.pick([4, 32, 512], [2, 4, 8, 16, 32, 128, 512, 2048],
-                        [1, 2, 3, *(2**k for k in range(2, 13))])  # fmt: skip
+    n_ta = context.pick(
+        [4, 32, 512], [2, 4, 8, 16, 32, 128, 512, 2048], [1, 2, 3, *(2**k for k in range(2, 13))]
+    )
     quick = context.size == "quick"
     plan = plan_section4(
-        n_ta=n_ta, replicates=context.pick(3, 8, 32), block=context.pick(3, 4, 4),
-        seed=context.seed, metric=("score_error",),
+        n_ta=n_ta,
+        replicates=context.pick(3, 8, 32),
+        block=context.pick(3, 4, 4),
+        seed=context.seed,
+        metric=("score_error",),
         pretraining=replace(PRETRAINING, steps=1000) if quick else PRETRAINING,
-        finetuning=replace(FINETUNING, steps=300, checks=5) if quick else FINETUNING, **SETTING,
-    )  # fmt: skip
+        finetuning=replace(FINETUNING, steps=300, checks=5) if quick else FINETUNING,
+        **SETTING,
+    )
     yield from rows_of("section4", "Gaussian mixture, 4 components", plan, context)
 
 
@@ -48,10 +53,20 @@ def rows_of(
         for row in sweep.read_results(done.parent):
             own = {name: row[name] for name in ("n_ta", "n_s", "d", "D", "replicates")}
             yield record(
-                case, data, row["method"], row["metric"], row["mean"], stderr=row["stderr"],
-                status=row["status"], median=row["q50"], delta=finetuning["delta"],
-                T=finetuning["T"], steps=finetuning["steps"], widths=widths, **own,
-            )  # fmt: skip
+                case,
+                data,
+                row["method"],
+                row["metric"],
+                row["mean"],
+                stderr=row["stderr"],
+                status=row["status"],
+                median=row["q50"],
+                delta=finetuning["delta"],
+                T=finetuning["T"],
+                steps=finetuning["steps"],
+                widths=widths,
+                **own,
+            )
 
 
 def lines(rows: list[Record]) -> table.Lines:

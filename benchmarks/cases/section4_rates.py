@@ -23,10 +23,16 @@ def run(context: Context) -> Iterator[Record]:
     n_ta = context.pick([1, 8, 64], [2**k for k in range(12)], [2**k for k in range(13)])
     for d in dims:
         plan = plan_section4(
-            n_ta=n_ta, n_s=n_s, d=[d], replicates=context.pick(2, 8, 16),
-            block=context.pick(2, 4, 8), seed=context.seed, widths=WIDTHS,
-            pretraining=PRETRAINING, finetuning=FINETUNING,
-        )  # fmt: skip
+            n_ta=n_ta,
+            n_s=n_s,
+            d=[d],
+            replicates=context.pick(2, 8, 16),
+            block=context.pick(2, 4, 8),
+            seed=context.seed,
+            widths=WIDTHS,
+            pretraining=PRETRAINING,
+            finetuning=FINETUNING,
+        )
         folder = context.out / "section4-rates" / f"{context.size}-d{d}"
         rows = list(rows_of("section4-rates", f"d = {d}", plan, context, folder))
         yield from rows
@@ -43,11 +49,21 @@ def findings(rows: list[Record]) -> Iterator[Record]:
             own = [r for r in select(errors, method=method, n_s=n_s) if r["n_ta"] >= 2 * d]
             yield from _slope("n_ta", method, own, claimed, n_s=n_s)
         yield _crossover(select(errors, n_s=n_s))
-        missing = [r for r in select(rows, metric="off_support", method="fewshot", n_s=n_s)
-                   if r["n_ta"] < d]  # fmt: skip
+        missing = [
+            r
+            for r in select(rows, metric="off_support", method="fewshot", n_s=n_s)
+            if r["n_ta"] < d
+        ]
         for row in missing:
-            yield _finding("floor_below_d", "fewshot", row["value"], d, stderr=row["stderr"],
-                           n_s=n_s, n_ta=row["n_ta"])  # fmt: skip
+            yield _finding(
+                "floor_below_d",
+                "fewshot",
+                row["value"],
+                d,
+                stderr=row["stderr"],
+                n_s=n_s,
+                n_ta=row["n_ta"],
+            )
     most = max(row["n_ta"] for row in rows)
     own = select(errors, method="fewshot", n_ta=most)
     yield from _slope("n_s", "fewshot", own, -2 / d, n_ta=most, theorem=-2 / (d + 5))
@@ -59,11 +75,21 @@ def _slope(
     rows = [r for r in rows if r["value"] and r["stderr"]]
     if len(rows) < 2:
         return
-    x, value, stderr = (np.array([r[name] for r in rows], float)
-                        for name in (axis, "value", "stderr"))  # fmt: skip
+    x, value, stderr = (
+        np.array([r[name] for r in rows], float) for name in (axis, "value", "stderr")
+    )
     fit = theory.loglog_slope(x, value, stderr)
-    yield _finding(f"slope_in_{axis}", method, fit.value, rows[0]["d"], stderr=fit.stderr,
-                   low=fit.low, high=fit.high, claimed=claimed, **where)  # fmt: skip
+    yield _finding(
+        f"slope_in_{axis}",
+        method,
+        fit.value,
+        rows[0]["d"],
+        stderr=fit.stderr,
+        low=fit.low,
+        high=fit.high,
+        claimed=claimed,
+        **where,
+    )
 
 
 def _crossover(rows: list[Record]) -> Record:

@@ -61,11 +61,20 @@ def _rates(
         if name.startswith("fsd_jax"):
             own["share_of_floor"] = floor / seconds
         yield record(
-            "simulate", "isotropic, d = 16", name, "time_per_replicate", seconds,
-            stderr=timings[name].spread / methods[name][0], unit="s", floor=floor,
-            seconds=timings[name].first, d=LATENT_DIM,
-            replicates_per_second=1 / seconds, slower_than_ours=seconds / base, **own,
-        )  # fmt: skip
+            "simulate",
+            "isotropic, d = 16",
+            name,
+            "time_per_replicate",
+            seconds,
+            stderr=timings[name].spread / methods[name][0],
+            unit="s",
+            floor=floor,
+            seconds=timings[name].first,
+            d=LATENT_DIM,
+            replicates_per_second=1 / seconds,
+            slower_than_ours=seconds / base,
+            **own,
+        )
 
 
 def _mean(n: int, values: np.ndarray) -> Record:
@@ -77,17 +86,33 @@ def _mean(n: int, values: np.ndarray) -> Record:
     first_order = factor * (LATENT_DIM * (LATENT_DIM + 1) / n + 2 / N_S)
     stderr = float(values.std(ddof=1) / len(values) ** 0.5)
     return record(
-        "simulate", "means", "fsd_jax", "subspace_error", float(values.mean()), stderr=stderr,
-        n_ta=n, n_s=N_S, d=LATENT_DIM, t=TIME, exact=exact, first_order=first_order,
+        "simulate",
+        "means",
+        "fsd_jax",
+        "subspace_error",
+        float(values.mean()),
+        stderr=stderr,
+        n_ta=n,
+        n_s=N_S,
+        d=LATENT_DIM,
+        t=TIME,
+        exact=exact,
+        first_order=first_order,
         sigmas=(float(values.mean()) - exact) / stderr,
-    )  # fmt: skip
+    )
 
 
 def _without_data(n: int, replicates: int) -> Array:
     return simulate.subspace_errors(
-        jax.random.key(1), latent_dim=LATENT_DIM, n_ta=n, n_s=N_S, latent_variance=VARIANCE,
-        times=jnp.asarray([TIME], jnp.float32), replicates=replicates, dtype=jnp.float32,
-    )  # fmt: skip
+        jax.random.key(1),
+        latent_dim=LATENT_DIM,
+        n_ta=n,
+        n_s=N_S,
+        latent_variance=VARIANCE,
+        times=jnp.asarray([TIME], jnp.float32),
+        replicates=replicates,
+        dtype=jnp.float32,
+    )
 
 
 @partial(jax.jit, static_argnames="blocks")

@@ -194,8 +194,16 @@ def _measure(problem: Problem, *, full: bool) -> Iterator[Record]:
     for name, (method, _) in methods.items():
         reason = None if full else _left_to_full(name, flops)
         if reason:
-            yield record("solve", problem.name, name, "time", None, unit="s",
-                         status=f"left to --full: {reason}", **size)  # fmt: skip
+            yield record(
+                "solve",
+                problem.name,
+                name,
+                "time",
+                None,
+                unit="s",
+                status=f"left to --full: {reason}",
+                **size,
+            )
             continue
         chosen[name] = method
     truths = {centred: _truth(x, d, centred) for centred in {methods[name][1] for name in chosen}}
@@ -211,13 +219,24 @@ def _measure(problem: Problem, *, full: bool) -> Iterator[Record]:
         projector = _projector_error(basis[:, :k], truth[1][:, :k])
         accurate = eigen <= EIGENVALUE_TOLERANCE and projector <= PROJECTOR_TOLERANCE
         yield record(
-            "solve", problem.name, name, "time", timing.median, stderr=timing.spread, unit="s",
-            seconds=timing.first, floor=floor, status="ok" if accurate else "less accurate",
-            eigenvalue_error=eigen, projector_error=projector,
+            "solve",
+            problem.name,
+            name,
+            "time",
+            timing.median,
+            stderr=timing.spread,
+            unit="s",
+            seconds=timing.first,
+            floor=floor,
+            status="ok" if accurate else "less accurate",
+            eigenvalue_error=eigen,
+            projector_error=projector,
             peak_extra_bytes=peak_extra_bytes(chosen[name]) if name == "fsd_jax" or full else None,
             data_bytes=x.nbytes,
-            calls=timing.calls, gflops_of_gram=flops / 1e9, **size,
-        )  # fmt: skip
+            calls=timing.calls,
+            gflops_of_gram=flops / 1e9,
+            **size,
+        )
 
 
 def _left_to_full(name: str, flops: float) -> str | None:

@@ -33,8 +33,14 @@ def run(context: Context) -> Iterator[Record]:
         tasks += [] if control is None else [control]
     yield from side_by_side(partial(_compare, context), tasks)
     if data.fashion_boots() is None:
-        yield record("ten-images", "fashion-boots", "all", "heldout_loss", None,
-                     status="skipped: data set not installed")  # fmt: skip
+        yield record(
+            "ten-images",
+            "fashion-boots",
+            "all",
+            "heldout_loss",
+            None,
+            status="skipped: data set not installed",
+        )
 
 
 def _embedded(context: Context, task: ImageTask) -> ImageTask:
@@ -101,10 +107,11 @@ def _towards_source(
     x = shots.reshape(len(shots), -1)
     without = [np.delete(x, i, axis=0) for i in range(len(x))]
     trials = {
-        pull: np.mean([_loss(_ridge(pretrained, rest, pull), x[i][None])
-                       for i, rest in enumerate(without)])
+        pull: np.mean(
+            [_loss(_ridge(pretrained, rest, pull), x[i][None]) for i, rest in enumerate(without)]
+        )
         for pull in PULLS
-    }  # fmt: skip
+    }
     return {
         "rehearsal": rehearse(source_share=best),
         "rehearsal, any mean": rehearse(source_share=q, mean_share=a),
@@ -152,12 +159,22 @@ def _summaries(
         values = np.array(each)
         gain = reference - values
         yield record(
-            "ten-images", task.name, name, "heldout_loss", float(values.mean()),
-            stderr=float(values.std(ddof=1) / draws**0.5), unit="integrated loss",
-            n_ta=n, d=LATENT_DIM, D=task.target[0].size, n_s=len(task.source), draws=draws,
-            heldout=held, gain=float(gain.mean()),
+            "ten-images",
+            task.name,
+            name,
+            "heldout_loss",
+            float(values.mean()),
+            stderr=float(values.std(ddof=1) / draws**0.5),
+            unit="integrated loss",
+            n_ta=n,
+            d=LATENT_DIM,
+            D=task.target[0].size,
+            n_s=len(task.source),
+            draws=draws,
+            heldout=held,
+            gain=float(gain.mean()),
             gain_stderr=float(gain.std(ddof=1) / draws**0.5),
-        )  # fmt: skip
+        )
 
 
 def _pictures(

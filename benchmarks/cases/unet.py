@@ -26,9 +26,15 @@ DATA = tuple(DRAWS)
 RIVALS = ("everything", "encoder_decoder")
 """The two that the paper compares."""
 METRICS = (
-    "f_mem", "target_share", "nearest_distance", "nearest_feature_distance", "diversity",
-    "frechet", "kernel_distance", "heldout_loss",
-)  # fmt: skip
+    "f_mem",
+    "target_share",
+    "nearest_distance",
+    "nearest_feature_distance",
+    "diversity",
+    "frechet",
+    "kernel_distance",
+    "heldout_loss",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,26 +69,50 @@ class Scale:
 
 
 QUICK = Scale(
-    data=("avatars",), side=16, source=100, heldout=200,
+    data=("avatars",),
+    side=16,
+    source=100,
+    heldout=200,
     network=UNetSize(multipliers=(1, 2), attention=(False, True), blocks=1),
-    pretrain=UNetRecipe(steps=20), finetune=UNetRecipe(steps=20, batch_size=2), marks=(10, 20),
-    draws=1, samples=36, steps=5, held=4,
-)  # fmt: skip
+    pretrain=UNetRecipe(steps=20),
+    finetune=UNetRecipe(steps=20, batch_size=2),
+    marks=(10, 20),
+    draws=1,
+    samples=36,
+    steps=5,
+    held=4,
+)
 CPU = Scale(
-    data=DATA, side=28, source=2000, heldout=1000, network=UNetSize(),
+    data=DATA,
+    side=28,
+    source=2000,
+    heldout=1000,
+    network=UNetSize(),
     pretrain=UNetRecipe(steps=3000, learning_rate=2e-3, ema=0.998, times="log"),
     finetune=UNetRecipe(steps=4000, batch_size=2, learning_rate=1e-3, ema=0.995, times="log"),
     marks=(200, 600, 2000, 4000),
-    draws=3, samples=64, steps=50, held=40,
-)  # fmt: skip
+    draws=3,
+    samples=64,
+    steps=50,
+    held=40,
+)
 """Rates above the paper's and times uniform in ``log t``, for pre-training has 20 times fewer
 steps. Running means of the weights, for at such rates the last weights draw worse. The paper's 400
 epochs are 2000 steps."""
 FULL = Scale(
-    data=DATA, side=64, source=6400, heldout=1000, network=PAPER,
-    pretrain=UNetRecipe(steps=64_000), finetune=UNetRecipe(steps=2000, batch_size=2),
-    marks=(200, 600, 2000), draws=3, samples=256, steps=100, held=200,
-)  # fmt: skip
+    data=DATA,
+    side=64,
+    source=6400,
+    heldout=1000,
+    network=PAPER,
+    pretrain=UNetRecipe(steps=64_000),
+    finetune=UNetRecipe(steps=2000, batch_size=2),
+    marks=(200, 600, 2000),
+    draws=3,
+    samples=256,
+    steps=100,
+    held=200,
+)
 """Section 6: 200 epochs of 6400 images by 20, then 400 epochs of 10 images by 2."""
 
 
@@ -139,9 +169,14 @@ def _draw(
         context.tell(f"unet {setting.name}, draw {number + 1}: {method} after {step} steps")
         if score is None:
             yield record(
-                "unet", setting.name, method, "f_mem", None, status=f"diverged at step {step}",
+                "unet",
+                setting.name,
+                method,
+                "f_mem",
+                None,
+                status=f"diverged at step {step}",
                 **_cell(setting, draw, step, scale.samples),
-            )  # fmt: skip
+            )
             continue
         drawn, found = _measured(scale, setting, draw, score)
         pictures[method if step in (0, scale.finetune.steps) else f"{method} {step}"] = drawn
@@ -157,17 +192,28 @@ def _rows(
         if metric in found:
             value = found[metric]
             yield record(
-                "unet", setting.name, method, metric, value.value, stderr=value.stderr,
-                low=value.low, high=value.high, **_cell(setting, draw, step, n),
-            )  # fmt: skip
+                "unet",
+                setting.name,
+                method,
+                metric,
+                value.value,
+                stderr=value.stderr,
+                low=value.low,
+                high=value.high,
+                **_cell(setting, draw, step, n),
+            )
 
 
 def _cell(setting: Setting, draw: Draw, step: int, samples: int) -> dict[str, Any]:
     """Which cell of the study a record is."""
     return {
-        "step": step, "draw": draw.number, "samples": samples, "n_ta": SHOTS,
-        "n_s": len(setting.source), "D": draw.shots[0].size,
-    }  # fmt: skip
+        "step": step,
+        "draw": draw.number,
+        "samples": samples,
+        "n_ta": SHOTS,
+        "n_s": len(setting.source),
+        "D": draw.shots[0].size,
+    }
 
 
 def _measured(
@@ -175,9 +221,13 @@ def _measured(
 ) -> tuple[np.ndarray, dict[str, metrics.Estimate]]:
     """Images, all methods' from the same noise, and every measure."""
     drawn = closed_form.generate(
-        jax.random.fold_in(draw.key, 0), score, scale.samples, shape=draw.shots.shape[1:],
-        steps=scale.steps, loop="host" if isinstance(score, UNetScore) else "scan",
-    )  # fmt: skip
+        jax.random.fold_in(draw.key, 0),
+        score,
+        scale.samples,
+        shape=draw.shots.shape[1:],
+        steps=scale.steps,
+        loop="host" if isinstance(score, UNetScore) else "scan",
+    )
     loss = _heldout(jax.random.fold_in(draw.key, 1), score, draw.held[: scale.held])
     return drawn, measure(setting, drawn, draw.shots, draw.held) | {"heldout_loss": loss}
 
@@ -199,9 +249,14 @@ def _scores(
                 marks[progress.step] = progress.score
 
         done = train_unet(
-            jax.random.fold_in(draw.key, 2 + number), source, draw.shots, recipe=scale.finetune,
-            which=which, every=scale.marks[0], watch=watch,
-        )  # fmt: skip
+            jax.random.fold_in(draw.key, 2 + number),
+            source,
+            draw.shots,
+            recipe=scale.finetune,
+            which=which,
+            every=scale.marks[0],
+            watch=watch,
+        )
         yield from ((which, step, score) for step, score in marks.items())
         if done.diverged_at is not None:
             yield which, done.diverged_at, None
@@ -223,9 +278,14 @@ def _pretrained(context: Context, scale: Scale, setting: Setting, key: jax.Array
             _store(sheet, {f"after {progress.step} steps": images})
 
     return train_unet(
-        jax.random.fold_in(key, 1), start, setting.source, recipe=scale.pretrain, every=EVERY,
-        checkpoint=context.out / f"unet-{setting.name}-{context.size}.checkpoint", watch=watch,
-    ).score  # fmt: skip
+        jax.random.fold_in(key, 1),
+        start,
+        setting.source,
+        recipe=scale.pretrain,
+        every=EVERY,
+        checkpoint=context.out / f"unet-{setting.name}-{context.size}.checkpoint",
+        watch=watch,
+    ).score
 
 
 EVERY = 100

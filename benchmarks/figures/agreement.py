@@ -20,9 +20,12 @@ def draw(rows: list[Record], folder: Path) -> list[Path]:
         axis.loglog(
             [r["n_ta"] * (1.06 if objective == "integrated" else 0.94) for r in chosen],
             [max(abs(r["value"]), ROUNDING) for r in chosen],
-            marker, mfc="none", color="black" if marker == "o" else "tab:blue", ls="",
+            marker,
+            mfc="none",
+            color="black" if marker == "o" else "tab:blue",
+            ls="",
             label=f"{objective} ({len(chosen)} problems)",
-        )  # fmt: skip
+        )
     axis.axhline(1e-9, color="gray", ls="--", label="promised: 1e-9")
     axis.set(
         xlabel=r"target samples $n_{ta}$",

@@ -35,10 +35,22 @@ def curves(axis: Any, rows: list[Record]) -> None:
         own = [r for r in select(rows, method=method) if r["value"] is not None]
         if own:
             error = [min(2 * (r["stderr"] or 0), 0.95 * r["value"]) for r in own]
-            axis.errorbar([r["n_ta"] for r in own], [r["value"] for r in own], yerr=error,
-                          color=color, marker=marker, ls=style, mfc="none", capsize=2,
-                          label=label)  # fmt: skip
+            axis.errorbar(
+                [r["n_ta"] for r in own],
+                [r["value"] for r in own],
+                yerr=error,
+                color=color,
+                marker=marker,
+                ls=style,
+                mfc="none",
+                capsize=2,
+                label=label,
+            )
     axis.axvline(rows[0]["d"], color="black", lw=0.8, ls=":", label=r"$n_{ta} = d$")
-    axis.set(xscale="log", yscale="log", xlabel=r"target samples $n_{ta}$",
-             ylabel=r"mean of $\|s - \nabla\log q_t\|^2$ over $[\delta, T]$")  # fmt: skip
+    axis.set(
+        xscale="log",
+        yscale="log",
+        xlabel=r"target samples $n_{ta}$",
+        ylabel=r"mean of $\|s - \nabla\log q_t\|^2$ over $[\delta, T]$",
+    )
     axis.legend(fontsize=8)

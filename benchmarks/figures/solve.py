@@ -22,6 +22,9 @@ def draw(rows: list[Record], folder: Path) -> list[Path]:
             axis.barh(i, row["value"], color=color if accurate else "none", edgecolor=color)
         axis.set_yticks(range(len(chosen)), [r["method"] for r in chosen], fontsize=7)
         axis.set(xscale="log", title=f"{name}, d = {chosen[0]['d']}", xlabel="seconds")
-    figure.suptitle("Moment + minimiser (hollow: top eigenvalues off by more than 1e-5,\n"
-                    "or projector by more than 1e-3)", fontsize=10)  # fmt: skip
+    figure.suptitle(
+        "Moment + minimiser (hollow: top eigenvalues off by more than 1e-5,\n"
+        "or projector by more than 1e-3)",
+        fontsize=10,
+    )
     return [store(figure, folder / "solve.png")]

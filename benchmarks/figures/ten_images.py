@@ -32,13 +32,22 @@ def draw(rows: list[Record], folder: Path) -> list[Path]:
         for method, (color, style) in STYLES.items():
             line = [r for r in losses if r["data"] == name and r["method"] == method]
             axis.errorbar(
-                [r["n_ta"] for r in line], [r["value"] for r in line],
-                yerr=[2 * r["stderr"] for r in line], fmt=style, color=color, label=method,
-                capsize=2, mfc="none",
-            )  # fmt: skip
+                [r["n_ta"] for r in line],
+                [r["value"] for r in line],
+                yerr=[2 * r["stderr"] for r in line],
+                fmt=style,
+                color=color,
+                label=method,
+                capsize=2,
+                mfc="none",
+            )
         ticks = sorted({r["n_ta"] for r in losses})
-        axis.set(xscale="log", xlabel=r"target images $n_{ta}$", title=name,
-                 ylabel="held-out loss, integrated over t (+- 2 s.e.)")  # fmt: skip
+        axis.set(
+            xscale="log",
+            xlabel=r"target images $n_{ta}$",
+            title=name,
+            ylabel="held-out loss, integrated over t (+- 2 s.e.)",
+        )
         axis.set_xticks(ticks, [str(t) for t in ticks])
         axis.minorticks_off()
     axes[0, -1].legend(fontsize=8)

@@ -73,10 +73,14 @@ def along_steps(axes: Any, rows: list[Record]) -> None:
             for draw in dict.fromkeys(r["draw"] for r in own):
                 points = select(own, draw=draw)
                 axis.errorbar(
-                    [r["step"] * (1 + draw / 12) for r in points], [r["value"] for r in points],
-                    yerr=[2 * (r["stderr"] or 0) for r in points], capsize=2, mfc="none",
-                    label="_" if draw else TITLES[method], **look,
-                )  # fmt: skip
+                    [r["step"] * (1 + draw / 12) for r in points],
+                    [r["value"] for r in points],
+                    yerr=[2 * (r["stderr"] or 0) for r in points],
+                    capsize=2,
+                    mfc="none",
+                    label="_" if draw else TITLES[method],
+                    **look,
+                )
         for method, dash in LEVELS.items():
             for r in select(rows, metric=metric, method=method, draw=0):
                 axis.axhline(r["value"], ls=dash, color="0.45", lw=1.2, label=TITLES[method])

@@ -33,9 +33,22 @@ the rooms ``fsd_jax.*`` below stand in ``fsd_jax`` itself: ``import fsd_jax as f
 """
 # The order of the subject; what is missing here comes last, so nothing gets lost.
 ORDER = (
-    "process", "latent", "moments", "linear_model", "minimizer", "landscape", "score", "fewshot",
-    "theory", "simulate", "sampler", "ledger", "sweep", "latent_net", "image",
-)  # fmt: skip
+    "process",
+    "latent",
+    "moments",
+    "linear_model",
+    "minimizer",
+    "landscape",
+    "score",
+    "fewshot",
+    "theory",
+    "simulate",
+    "sampler",
+    "ledger",
+    "sweep",
+    "latent_net",
+    "image",
+)
 
 
 def _defined(module):

@@ -63,10 +63,15 @@ def loss(flat):
 
 rng = np.random.default_rng(0)
 runs = [
-    minimize(loss, rng.normal(size=D * d) / D**0.5, jac=True, method="L-BFGS-B",
-             options={"maxiter": 2000, "ftol": 1e-15, "gtol": 1e-9})
+    minimize(
+        loss,
+        rng.normal(size=D * d) / D**0.5,
+        jac=True,
+        method="L-BFGS-B",
+        options={"maxiter": 2000, "ftol": 1e-15, "gtol": 1e-9},
+    )
     for _ in range(10)
-]  # fmt: skip
+]
 best = min(runs, key=lambda run: run.fun)
 found = best.x.reshape(D, d)
 
@@ -200,9 +205,13 @@ pretrained = fsd.pretrain(
 few = fsd.finetune(pretrained, shots, mean=None)
 times = fsd.geometric_grid(1e-3, 10.0, 100)
 copies = fsd.sampler.sample(
-    jax.random.key(6), fsd.EmpiricalScore.from_samples(shots), times=times, n=500, shape=D,
+    jax.random.key(6),
+    fsd.EmpiricalScore.from_samples(shots),
+    times=times,
+    n=500,
+    shape=D,
     denoise=True,
-)  # fmt: skip
+)
 new = few.sample(jax.random.key(7), 500)
 
 

@@ -109,10 +109,12 @@ def bootstrap(
     rng = np.random.default_rng(seed)
     counts = [_counts(rng, n, draws) for n in sizes]
     step = max(1, BLOCK // max(sizes))
-    replicates = np.concatenate([
-        statistic(*[each[i : i + step].astype(np.float64) for each in counts])
-        for i in range(0, draws, step)
-    ])  # fmt: skip
+    replicates = np.concatenate(
+        [
+            statistic(*[each[i : i + step].astype(np.float64) for each in counts])
+            for i in range(0, draws, step)
+        ]
+    )
     # The basic interval: reflected about the estimate, which undoes the bootstrap's own bias.
     ends = 2 * value - np.quantile(replicates, [0.975, 0.025])
     # On a scale of one, because squares of large or small replicates leave the range of floats.

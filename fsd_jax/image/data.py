@@ -189,9 +189,14 @@ def _drawn(
         for role, count in both.items():
             tell = None if progress is None else _shifted(progress, before, total)
             arrays[role], arrays[f"{role}_labels"] = pictures(
-                style, role, count=count, size=counts["size"], seed=counts["seed"],
-                workers=workers, progress=tell,
-            )  # fmt: skip
+                style,
+                role,
+                count=count,
+                size=counts["size"],
+                seed=counts["seed"],
+                workers=workers,
+                progress=tell,
+            )
             before += count
         return arrays
 

@@ -180,9 +180,11 @@ def train_unet(
     images = flat.reshape(-1, *score.shape)
     weights, frozen = eqx.partition(score, tuned_leaves(score, which))
     state = _State(
-        step=jnp.zeros((), jnp.int32), weights=weights, optimizer=recipe.optimizer.init(weights),
+        step=jnp.zeros((), jnp.int32),
+        weights=weights,
+        optimizer=recipe.optimizer.init(weights),
         mean=weights,
-    )  # fmt: skip
+    )
     losses = np.full(recipe.steps, np.nan, images.dtype)
     file = None if checkpoint is None else Path(checkpoint)
     if file is not None:

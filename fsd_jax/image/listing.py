@@ -12,9 +12,28 @@ from fsd_jax import _checks
 
 SETS = ("source", "target", "heldout")
 SUFFIXES = (
-    ".apng", ".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg",
-    ".jxl", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp",
-)  # fmt: skip
+    ".apng",
+    ".avif",
+    ".bmp",
+    ".gif",
+    ".heic",
+    ".heif",
+    ".jfif",
+    ".jp2",
+    ".jpe",
+    ".jpeg",
+    ".jpg",
+    ".jxl",
+    ".pbm",
+    ".pgm",
+    ".png",
+    ".pnm",
+    ".ppm",
+    ".tga",
+    ".tif",
+    ".tiff",
+    ".webp",
+)
 """Endings of pictures, in any case. Some need a plugin for Pillow: without it such a file is named
 as one that cannot be read, since a photograph that is left out in silence is worse."""
 

@@ -201,9 +201,14 @@ def descend(
         ), (jnp.mean(values), value)
 
     first = _State(
-        now=start, mean=start, memory=solver.init(start), best=start,
-        least=loss(start, held_batch), best_step=jnp.int32(0), lost=jnp.int32(-1),
-    )  # fmt: skip
+        now=start,
+        mean=start,
+        memory=solver.init(start),
+        best=start,
+        least=loss(start, held_batch),
+        best_step=jnp.int32(0),
+        lost=jnp.int32(-1),
+    )
     numbers = jnp.arange(_rounded(recipe), dtype=jnp.int32).reshape(recipe.checks, -1)
     end, (training, validation) = jax.lax.scan(check, first, numbers)
     return Descent(end.best, training, validation, end.least, end.best_step, end.lost)
@@ -224,9 +229,15 @@ def screening_losses(
 
 
 def _draw(
-    key: Key[Array, ""], low: ArrayLike, high: Array, *, size: int, rows: Rows, latent_dim: int,
+    key: Key[Array, ""],
+    low: ArrayLike,
+    high: Array,
+    *,
+    size: int,
+    rows: Rows,
+    latent_dim: int,
     recipe: Recipe,
-) -> Batch:  # fmt: skip
+) -> Batch:
     """Rows with numbers in ``[low, high)``, each with a time and with noise."""
     pick, clock, noise = jax.random.split(key, 3)
     x = rows.samples[jax.random.randint(pick, (size,), low, high)]

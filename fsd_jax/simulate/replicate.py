@@ -78,10 +78,18 @@ def subspace_errors(
         True
     """
     return errors(
-        key, latent_dim=latent_dim, n_ta=n_ta, n_s=n_s, latent_variance=latent_variance,
-        times=times, replicates=replicates, method="rank", metric="subspace_error", dtype=dtype,
+        key,
+        latent_dim=latent_dim,
+        n_ta=n_ta,
+        n_s=n_s,
+        latent_variance=latent_variance,
+        times=times,
+        replicates=replicates,
+        method="rank",
+        metric="subspace_error",
+        dtype=dtype,
         process=process,
-    )  # fmt: skip
+    )
 
 
 def errors(
@@ -150,10 +158,17 @@ def errors(
         )
     wanted = _checks.dimension("replicates", replicates)
     drawn = _map_blocks(
-        key, np.asarray(n, dtype), np.asarray(source, dtype), jnp.asarray(t),
-        jnp.broadcast_to(jnp.asarray(lam2), jnp.shape(t)), process,
-        latent_dim=d, blocks=max(-(-wanted // BLOCK), LEAST_BLOCKS), method=method, metric=metric,
-    )  # fmt: skip
+        key,
+        np.asarray(n, dtype),
+        np.asarray(source, dtype),
+        jnp.asarray(t),
+        jnp.broadcast_to(jnp.asarray(lam2), jnp.shape(t)),
+        process,
+        latent_dim=d,
+        blocks=max(-(-wanted // BLOCK), LEAST_BLOCKS),
+        method=method,
+        metric=metric,
+    )
     return drawn.reshape(-1, drawn.shape[-1])[:wanted]
 
 
@@ -173,9 +188,16 @@ def _map_blocks(
 ) -> Float[Array, "blocks replicates K"]:
     def one(block: Array) -> Array:
         found = block_errors(
-            jax.random.fold_in(key, block), n_ta, n_s, times, latent_variance,
-            latent_dim=latent_dim, methods=(method,), metrics=(metric,), process=process,
-        )  # fmt: skip
+            jax.random.fold_in(key, block),
+            n_ta,
+            n_s,
+            times,
+            latent_variance,
+            latent_dim=latent_dim,
+            methods=(method,),
+            metrics=(metric,),
+            process=process,
+        )
         return found[method, metric].T
 
     return jax.lax.map(one, jnp.arange(blocks))

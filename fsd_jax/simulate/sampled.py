@@ -102,18 +102,33 @@ def sampled_errors(
         )
     pairs = words(methods, metrics)
     found = _sampled(
-        key, n_ta, n_s, times, variances, tau2, rows=rows, ambient_dim=ambient_dim,
-        perfect_source=perfect_source, isotropic=isotropic, pairs=pairs, process=process,
-    )  # fmt: skip
+        key,
+        n_ta,
+        n_s,
+        times,
+        variances,
+        tau2,
+        rows=rows,
+        ambient_dim=ambient_dim,
+        perfect_source=perfect_source,
+        isotropic=isotropic,
+        pairs=pairs,
+        process=process,
+    )
     return dict(zip(pairs, found, strict=True))
 
 
 @partial(
     jax.jit,
     static_argnames=(
-        "rows", "ambient_dim", "perfect_source", "isotropic", "pairs", "process",
+        "rows",
+        "ambient_dim",
+        "perfect_source",
+        "isotropic",
+        "pairs",
+        "process",
     ),
-)  # fmt: skip
+)
 def _sampled(
     key: Key[Array, ""],
     n_ta: Float[Array, ""],
@@ -176,9 +191,13 @@ def _minimize(
     if method == "orthonormal":
         return orthonormal_minimizer(moment, latent_dim=len(c), throw=False)
     solve = partial(
-        rank_minimizer, moment, latent_variance=jnp.mean(c), latent_dim=len(c), process=process,
+        rank_minimizer,
+        moment,
+        latent_variance=jnp.mean(c),
+        latent_dim=len(c),
+        process=process,
         throw=False,
-    )  # fmt: skip
+    )
     if method == "rank":
         return solve(time=t)
     times, weights = process.quadrature()
@@ -206,15 +225,24 @@ class _World:
     ) -> "_World":
         axes, centre = jnp.eye(k, len(variance), dtype=variance.dtype), jnp.zeros(k, variance.dtype)
         problem = LinearProblem(
-            A_s=axes, A_ta=axes, latent=GaussianLatent(variance=variance),
-            residual_variance=residual, mean_s=centre, mean_ta=centre,
-        )  # fmt: skip
+            A_s=axes,
+            A_ta=axes,
+            latent=GaussianLatent(variance=variance),
+            residual_variance=residual,
+            mean_s=centre,
+            mean_ta=centre,
+        )
         return cls(problem=problem, beyond=ambient_dim - k, t=t, process=process)
 
     def measure(
-        self, method: str, metric: str, found: Minimizer, moment: SecondMoment, c: Array,
+        self,
+        method: str,
+        metric: str,
+        found: Minimizer,
+        moment: SecondMoment,
+        c: Array,
         tau2: Array,
-    ) -> Float[Array, ""]:  # fmt: skip
+    ) -> Float[Array, ""]:
         if metric == "subspace_error":
             return subspace_error(found.decoder, self.problem.A_ta)
         if metric == "kl":
@@ -261,9 +289,11 @@ class _World:
             residual, variance = noise, noise + signal * kept
         alive = jnp.sum(found.basis**2, axis=0) > 0.5
         model = ThinGaussian(
-            mean=law.mean, basis=found.basis, variance=jnp.where(alive, variance, residual),
+            mean=law.mean,
+            basis=found.basis,
+            variance=jnp.where(alive, variance, residual),
             residual_variance=residual,
-        )  # fmt: skip
+        )
         ratio = law.residual_variance / residual
         return gaussian_kl(law, model) + 0.5 * self.beyond * divergence_excess(ratio)
 

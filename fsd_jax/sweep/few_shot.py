@@ -44,9 +44,15 @@ class WithoutNoise:
     ) -> Float[Array, "rows block"]:
         """All cells of a group from one set of draws."""
         found = replicate.block_errors(
-            key, n_ta, n_s, times, variance,
-            latent_dim=self.latent_dim, methods=self.methods, metrics=self.metrics,
-        )  # fmt: skip
+            key,
+            n_ta,
+            n_s,
+            times,
+            variance,
+            latent_dim=self.latent_dim,
+            methods=self.methods,
+            metrics=self.metrics,
+        )
         return _rows(found)
 
 
@@ -67,16 +73,29 @@ class WithNoise:
         return sampled.SAMPLED_BLOCK
 
     def __call__(
-        self, key: Key[Array, ""], n_ta: Array, n_s: Array, times: Array, variance: Array,
+        self,
+        key: Key[Array, ""],
+        n_ta: Array,
+        n_s: Array,
+        times: Array,
+        variance: Array,
         tau: Array,
-    ) -> Float[Array, "rows block"]:  # fmt: skip
+    ) -> Float[Array, "rows block"]:
         """All cells of a group from one set of draws."""
         variances = jnp.broadcast_to(variance[:, None], (len(variance), self.latent_dim))
         found = sampled.sampled_errors(
-            key, n_ta, n_s, times, variances, tau**2,
-            rows=self.rows, ambient_dim=self.ambient_dim, perfect_source=self.perfect_source,
-            methods=self.methods, metrics=self.metrics,
-        )  # fmt: skip
+            key,
+            n_ta,
+            n_s,
+            times,
+            variances,
+            tau**2,
+            rows=self.rows,
+            ambient_dim=self.ambient_dim,
+            perfect_source=self.perfect_source,
+            methods=self.methods,
+            metrics=self.metrics,
+        )
         return _rows(found)
 
 
@@ -135,12 +154,16 @@ def plan_errors(
     floating = draw_dtype(dtype)
     positive, zero = number(floating), number(floating, zero=True)
     axes = {
-        "n_ta": axis("n_ta", n_ta, size()), "n_s": axis("n_s", n_s, size(none=True)),
-        "d": axis("d", d, size()), "D": axis("D", D, size(none=True)), "t": axis("t", t, positive),
+        "n_ta": axis("n_ta", n_ta, size()),
+        "n_s": axis("n_s", n_s, size(none=True)),
+        "d": axis("d", d, size()),
+        "D": axis("D", D, size(none=True)),
+        "t": axis("t", t, positive),
         "latent_variance": axis("latent_variance", latent_variance, positive),
-        "tau": axis("tau", tau, zero), "method": axis("method", method, word(METHODS)),
+        "tau": axis("tau", tau, zero),
+        "method": axis("method", method, word(METHODS)),
         "metric": axis("metric", metric, word(METRICS)),
-    }  # fmt: skip
+    }
     _check(axes, floating)
     cells: list[dict[str, Any]] = []
     members: dict[tuple[Any, ...], list[int]] = {}

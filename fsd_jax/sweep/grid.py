@@ -110,9 +110,13 @@ def settled(plan: Plan) -> Plan:
             f"one, got places {sorted(places)[:8]}{' ...' if len(places) > 8 else ''}"
         )
     return replace(
-        plan, axes=axes, cells=cells, seed=seed_of(plan.seed), dtype=str(plan.dtype),
+        plan,
+        axes=axes,
+        cells=cells,
+        seed=seed_of(plan.seed),
+        dtype=str(plan.dtype),
         replicates=_checks.dimension("replicates", plan.replicates),
-    )  # fmt: skip
+    )
 
 
 def _named(name: str, value: Any) -> dict[str, Any]:

@@ -109,11 +109,13 @@ class _Work:
     def facts(self) -> dict[str, Any]:
         """What all processes of a run must have been given alike."""
         return {
-            "seed": self.plan.seed, "replicates": self.plan.replicates,
+            "seed": self.plan.seed,
+            "replicates": self.plan.replicates,
             "plan, generator or precision": config_hash(self.plan),
-            "batch_size": self.batch_size, "number of devices": len(self.devices),
+            "batch_size": self.batch_size,
+            "number of devices": len(self.devices),
             "resume": self.resume,
-        }  # fmt: skip
+        }
 
 
 def _settle(plan: Plan, batch_size: Any, devices: Any, resume: Any, progress: Any) -> _Work:

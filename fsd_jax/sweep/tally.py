@@ -34,8 +34,14 @@ class Tally:
     def empty(cls, rows: int) -> "Tally":
         """Nothing merged yet."""
         zeros = np.zeros(rows)
-        return cls(blocks=0, count=0, mean=zeros, squares=zeros, bad=zeros,
-                   quantiles=np.zeros((rows, len(PERCENTS))))  # fmt: skip
+        return cls(
+            blocks=0,
+            count=0,
+            mean=zeros,
+            squares=zeros,
+            bad=zeros,
+            quantiles=np.zeros((rows, len(PERCENTS))),
+        )
 
     def add(self, values: np.ndarray) -> None:
         """Merge a block's ``(rows, replicates)`` values (Chan et al., 1983)."""

@@ -24,13 +24,16 @@ def settings(quick: bool) -> dict[str, Any]:
     return {
         "n_s": [10, 30, 100, 1000, 10_000, 100_000, 1_000_000],
         "draws": 2000 if quick else 20_000,
-        "d": 2, "D": 20, "delta": 1e-3, "T": 10.0,
+        "d": 2,
+        "D": 20,
+        "delta": 1e-3,
+        "T": 10.0,
         "spectra": 2000 if quick else 20_000,
         "n": [1, 2, 4, 8, 16, 32, 64, 128, 256, 512],
         "dims": [1, 4, 16],
         "coins_n": [1, 2, 5, 10, 20, 50, 100, 200],
         "iota": [float(10.0**-k) for k in np.arange(0.5, 6.1, 0.5).tolist()],
-    }  # fmt: skip
+    }
 
 
 def compute(settings: dict[str, Any], work: Work) -> Iterator[Row]:
@@ -54,17 +57,31 @@ def _pretraining(s: dict[str, Any]) -> Iterator[Row]:
             latent_dim=d, n_ta=d, n_s=n_s, latent_variance=1.0, times=times, weights=weights
         )
         b_1 = theory.lemma_b_1(
-            latent_dim=d, n_s=n_s, accuracy=1e-9, beta=1.0, second_moment=float(d),
-            least_eigenvalue=1.0, delta=s["delta"], T=s["T"], failure=FAILURE,
-        ).value  # fmt: skip
+            latent_dim=d,
+            n_s=n_s,
+            accuracy=1e-9,
+            beta=1.0,
+            second_moment=float(d),
+            least_eigenvalue=1.0,
+            delta=s["delta"],
+            T=s["T"],
+            failure=FAILURE,
+        ).value
         d_3 = theory.lemma_d_3(
             latent_dim=d, ambient_dim=s["D"], n_s=n_s, delta=s["delta"], failure=FAILURE
         ).value
         stderr = float(errors.std(ddof=1) / len(errors) ** 0.5)
         # Lemma B.1 bounds the integral, where the error and Lemma D.3 are averages over t.
         for lemma, bound in (("B.1", b_1 / (s["T"] - s["delta"])), ("D.3", d_3)):
-            yield row("pre-training", float(errors.mean()), stderr=stderr, exact=exact,
-                      bound=bound, lemma=lemma, n_s=n_s)  # fmt: skip
+            yield row(
+                "pre-training",
+                float(errors.mean()),
+                stderr=stderr,
+                exact=exact,
+                bound=bound,
+                lemma=lemma,
+                n_s=n_s,
+            )
 
 
 def _circle(s: dict[str, Any]) -> Iterator[Row]:
@@ -79,9 +96,14 @@ def _circle(s: dict[str, Any]) -> Iterator[Row]:
     for iota in s["iota"]:
         half = math.asin(min(noise * iota / (g * reach), 1.0))
         bound = theory.lemma_b_2(
-            latent_dim=1, ambient_dim=2, accuracy=iota, radius=radius, output_bound=reach,
-            lipschitz=1.0, delta=noise,
-        ).value  # fmt: skip
+            latent_dim=1,
+            ambient_dim=2,
+            accuracy=iota,
+            radius=radius,
+            output_bound=reach,
+            lipschitz=1.0,
+            delta=noise,
+        ).value
         yield row("covering", math.log(math.ceil(math.pi / 2 / half)), bound=bound, iota=iota)
 
 
@@ -91,9 +113,14 @@ def _coins(s: dict[str, Any]) -> Iterator[Row]:
         worst = 0.0
         for a, p in itertools.product((0.05, 0.2, 0.5, 1.0), (0.003, 0.01, 0.05, 0.2, 0.5, 0.9)):
             limit = theory.lemma_d_1(
-                n=n, bound=1.0, log_cover=math.log(many), accuracy=0.0, slack=a, side=side,
+                n=n,
+                bound=1.0,
+                log_cover=math.log(many),
+                accuracy=0.0,
+                slack=a,
+                side=side,
                 failure=FAILURE,
-            ).value  # fmt: skip
+            ).value
             heads = np.arange(n + 1)
             logs = [math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) for k in heads]
             chance = np.exp(np.array(logs) + heads * math.log(p) + (n - heads) * math.log1p(-p))
@@ -112,8 +139,9 @@ def _spectra(s: dict[str, Any]) -> Iterator[Row]:
         stderr = (max(beyond, 1 / s["spectra"]) * (1 - beyond) / s["spectra"]) ** 0.5
         bound = theory.lemma_d_2(latent_dim=d, n=n, failure=FAILURE)
         yield row("beyond D.2", beyond, stderr=stderr, bound=FAILURE, d=d, n=n)
-        yield row("quantile over D.2", quantile / bound.value, bound=1.0, d=d, n=n,
-                  note=bound.reason)  # fmt: skip
+        yield row(
+            "quantile over D.2", quantile / bound.value, bound=1.0, d=d, n=n, note=bound.reason
+        )
 
 
 def _exceeding(draw: np.random.Generator, d: int, n: int, draws: int) -> tuple[float, float]:
@@ -140,36 +168,62 @@ def draw(table: Table) -> Any:
     style.points(axis, rows, "n_s", 0, label="Monte Carlo, 2 s.e.")
     style.curve(axis, rows, "n_s", "exact", 0, label="exact")
     style.curve(axis, rows, "n_s", "bound", 1, label="Lemma D.3, constant one")
-    style.curve(axis, table.present(series="pre-training", lemma="B.1"), "n_s", "bound", 2,
-                label="Lemma B.1/(T - δ), constant one")  # fmt: skip
-    style.log_axes(axis, "n_s", "score error, average over t",
-                   "Pre-training: what the source leaves\n"
-                   r"($d$ = 2, $D$ = 20, $\lambda^2$ = 1, $\delta = 10^{-3}$)")  # fmt: skip
+    style.curve(
+        axis,
+        table.present(series="pre-training", lemma="B.1"),
+        "n_s",
+        "bound",
+        2,
+        label="Lemma B.1/(T - δ), constant one",
+    )
+    style.log_axes(
+        axis,
+        "n_s",
+        "score error, average over t",
+        "Pre-training: what the source leaves\n"
+        r"($d$ = 2, $D$ = 20, $\lambda^2$ = 1, $\delta = 10^{-3}$)",
+    )
     axis.legend(loc="lower left", fontsize=7)
     axis = axes[0, 1]
     rows = table.present(series="covering")
     style.points(axis, rows, "iota", 0, line=True, label="exact: slope -1 = -d(D - d)")
     style.curve(axis, rows, "iota", "bound", 1, label="Lemma B.2: slope -4 = -2Dd")
-    axis.set(xscale="log", xlabel=r"radius $\iota$ of the balls", ylabel="log covering number",
-             title="Coverings (D = 2, d = 1, linear f)")  # fmt: skip
+    axis.set(
+        xscale="log",
+        xlabel=r"radius $\iota$ of the balls",
+        ylabel="log covering number",
+        title="Coverings (D = 2, d = 1, linear f)",
+    )
     axis.legend()
     axis = axes[1, 0]
     for place, (many, side) in enumerate(itertools.product((1, 8), ("above", "below"))):
-        rows = [{**r, "value": max(r["value"], 1e-12)}
-                for r in table.present(series="coins", functions=many, side=side)]  # fmt: skip
+        rows = [
+            {**r, "value": max(r["value"], 1e-12)}
+            for r in table.present(series="coins", functions=many, side=side)
+        ]
         name = "1 coin" if many == 1 else f"{many} coins"
         style.points(axis, rows, "n", place, line=True, label=f"{name}, mean {side} expectation")
     axis.axhline(FAILURE, color="0.4", ls="--", lw=1, label=r"allowed: $\delta_1$ = 0.05")
-    axis.set(xscale="log", yscale="log", xlabel="samples n", ylabel="largest chance of failing",
-             title="Lemma D.1 for coins, exact (values below 1e-12 lie there)")  # fmt: skip
+    axis.set(
+        xscale="log",
+        yscale="log",
+        xlabel="samples n",
+        ylabel="largest chance of failing",
+        title="Lemma D.1 for coins, exact (values below 1e-12 lie there)",
+    )
     axis.set_ylim(1e-19, 1)
     axis.legend(fontsize=7, loc="lower right")
     axis = axes[1, 1]
     for place, d in enumerate(table.settings["dims"]):
-        style.points(axis, table.present(series="beyond D.2", d=d), "n", place, line=True,
-                     label=f"d = {d}")  # fmt: skip
+        style.points(
+            axis, table.present(series="beyond D.2", d=d), "n", place, line=True, label=f"d = {d}"
+        )
     axis.axhline(FAILURE, color="0.4", ls="--", lw=1, label=r"allowed: $\delta_1$ = 0.05")
-    axis.set(xscale="log", xlabel="samples n", ylabel="chance of exceeding the bound",
-             title="Lemma D.2 for normal vectors (2 s.e.)")  # fmt: skip
+    axis.set(
+        xscale="log",
+        xlabel="samples n",
+        ylabel="chance of exceeding the bound",
+        title="Lemma D.2 for normal vectors (2 s.e.)",
+    )
     axis.legend()
     return figure

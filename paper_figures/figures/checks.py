@@ -21,15 +21,30 @@ PRINTED_COEFFICIENT = 20e6
 def settings(quick: bool) -> dict[str, Any]:
     """Sizes."""
     return {
-        "D": 20, "d": 3, "lam2": [4.0, 1.0, 0.5], "t": [0.1, 0.5, 2.0],
-        "samples": 4000 if quick else 40_000, "draws": 2000 if quick else 20_000,
-    }  # fmt: skip
+        "D": 20,
+        "d": 3,
+        "lam2": [4.0, 1.0, 0.5],
+        "t": [0.1, 0.5, 2.0],
+        "samples": 4000 if quick else 40_000,
+        "draws": 2000 if quick else 20_000,
+    }
 
 
 def compute(settings: dict[str, Any], work: Work) -> Iterator[Row]:
     """One part a statement."""
-    parts = (_world, _score, _lipschitz, _constant, _reverse, _divergence, _accuracy, _coefficient,
-             _level, _schedule, _class)  # fmt: skip
+    parts = (
+        _world,
+        _score,
+        _lipschitz,
+        _constant,
+        _reverse,
+        _divergence,
+        _accuracy,
+        _coefficient,
+        _level,
+        _schedule,
+        _class,
+    )
     for part in parts:
         work.tell(f"checks {part.__name__.strip('_')}")
         yield from part(settings)
@@ -55,21 +70,39 @@ def _world(s: dict[str, Any]) -> Iterator[Row]:
         ("source", np.asarray(problem.A_s), np.asarray(problem.sample_source(keys[0], n))),
         ("target", np.asarray(problem.A_ta), np.asarray(problem.sample_target(keys[1], n))),
     ):
-        yield row("orthonormal columns", float(np.abs(A.T @ A - np.eye(s["d"])).max()), exact=0.0,
-                  data=name)  # fmt: skip
+        yield row(
+            "orthonormal columns",
+            float(np.abs(A.T @ A - np.eye(s["d"])).max()),
+            exact=0.0,
+            data=name,
+        )
         outside = float(np.sum((x - x @ A @ A.T) ** 2) / np.sum(x**2))
         yield row("outside the subspace", outside, exact=0.0, data=name)
         squares = (x @ A) ** 2
         for k, variance in enumerate(s["lam2"]):
-            yield row("latent variance", float(squares[:, k].mean()), exact=variance, data=name,
-                      k=k, stderr=float(squares[:, k].std(ddof=1) / n**0.5))  # fmt: skip
+            yield row(
+                "latent variance",
+                float(squares[:, k].mean()),
+                exact=variance,
+                data=name,
+                k=k,
+                stderr=float(squares[:, k].std(ddof=1) / n**0.5),
+            )
     z = np.asarray(problem.latent.sample(keys[0], n))
     energy = np.sum(z**2, axis=1)
-    yield row("C_Z", float(energy.mean()), stderr=float(energy.std(ddof=1) / n**0.5),
-              exact=float(sum(s["lam2"])))  # fmt: skip
+    yield row(
+        "C_Z",
+        float(energy.mean()),
+        stderr=float(energy.std(ddof=1) / n**0.5),
+        exact=float(sum(s["lam2"])),
+    )
     weakest = z[:, np.argmin(s["lam2"])] ** 2
-    yield row("c_0", float(weakest.mean()), stderr=float(weakest.std(ddof=1) / n**0.5),
-              exact=min(s["lam2"]))  # fmt: skip
+    yield row(
+        "c_0",
+        float(weakest.mean()),
+        stderr=float(weakest.std(ddof=1) / n**0.5),
+        exact=min(s["lam2"]),
+    )
     # C_2 = 1/lambda_max^2 and C_1 = prod 1/lambda_k: the density never exceeds the tail's bound.
     logs = -0.5 * (z**2 / np.asarray(s["lam2"])).sum(axis=1)
     yield row("tail", float(np.max(logs + 0.5 * energy / max(s["lam2"]))), bound=1e-12)
@@ -112,8 +145,9 @@ def _lipschitz(s: dict[str, Any]) -> Iterator[Row]:
 
     yield row("Lipschitz at 0", norm(0.0), exact=1 / min(s["lam2"]), printed=max(s["lam2"]))
     times = np.concatenate([[0.0], np.geomspace(1e-3, 10, 30)])
-    yield row("Lipschitz over t", max(norm(float(t)) for t in times),
-              exact=max(1.0, 1 / min(s["lam2"])))  # fmt: skip
+    yield row(
+        "Lipschitz over t", max(norm(float(t)) for t in times), exact=max(1.0, 1 / min(s["lam2"]))
+    )
 
 
 def _constant(s: dict[str, Any]) -> Iterator[Row]:
@@ -138,8 +172,12 @@ def _constant(s: dict[str, Any]) -> Iterator[Row]:
     mean, stderr = fsd.monte_carlo_loss(
         jax.random.key(SEED + 21), score, x, time=t, draws=s["draws"] // 4
     )
-    yield row("loss by drawing the noise", float(mean), stderr=float(stderr),
-              exact=float(fsd.expected_loss(V, own, latent_variance=1.0, time=t)))  # fmt: skip
+    yield row(
+        "loss by drawing the noise",
+        float(mean),
+        stderr=float(stderr),
+        exact=float(fsd.expected_loss(V, own, latent_variance=1.0, time=t)),
+    )
 
 
 def _reverse(s: dict[str, Any]) -> Iterator[Row]:
@@ -169,14 +207,21 @@ def _divergence(s: dict[str, Any]) -> Iterator[Row]:
     z = draw.normal(size=(s["draws"] * 10, d)) * lam2**0.5
     ratio = -0.5 * np.sum(z**2, axis=1) * (1 / lam2 - 1 / fitted) + d / 2 * np.log(fitted / lam2)
     laws = [
-        fsd.ThinGaussian(mean=jnp.zeros(d), basis=jnp.eye(d), variance=jnp.full(d, v),
-                         residual_variance=jnp.ones(()))
+        fsd.ThinGaussian(
+            mean=jnp.zeros(d),
+            basis=jnp.eye(d),
+            variance=jnp.full(d, v),
+            residual_variance=jnp.ones(()),
+        )
         for v in (lam2, fitted)
-    ]  # fmt: skip
-    yield row("divergence", float(ratio.mean()),
-              stderr=float(ratio.std(ddof=1) / len(ratio) ** 0.5),
-              exact=float(fsd.gaussian_kl(*laws)),
-              printed=float(d * (lam2 / fitted - np.log(lam2 / fitted) - 1)))  # fmt: skip
+    ]
+    yield row(
+        "divergence",
+        float(ratio.mean()),
+        stderr=float(ratio.std(ddof=1) / len(ratio) ** 0.5),
+        exact=float(fsd.gaussian_kl(*laws)),
+        printed=float(d * (lam2 / fitted - np.log(lam2 / fitted) - 1)),
+    )
 
 
 def _accuracy(s: dict[str, Any]) -> Iterator[Row]:
@@ -191,9 +236,13 @@ def _accuracy(s: dict[str, Any]) -> Iterator[Row]:
 def _least(d: int, n_s: int, power: float) -> int:
     def met(n: int) -> bool:
         return theory.lemma_b_1(
-            latent_dim=d, n_s=n_s, accuracy=float(n) ** power, beta=1.0, second_moment=1.0,
+            latent_dim=d,
+            n_s=n_s,
+            accuracy=float(n) ** power,
+            beta=1.0,
+            second_moment=1.0,
             least_eigenvalue=1.0,
-        ).valid  # fmt: skip
+        ).valid
 
     low, high = 0, 1
     while not met(high):
@@ -209,12 +258,24 @@ def _coefficient(s: dict[str, Any]) -> Iterator[Row]:
     del s
     D, delta, T, d = 256 * 256 * 3, 1e-3, 10.0, 25
     terms = theory.theorem_4_3(
-        latent_dim=d, ambient_dim=D, n_ta=1, n_s=3, beta=1.0, second_moment=float(d),
-        least_eigenvalue=1.0, delta=delta, T=T, failure=float(np.exp(-1)),
-    ).terms  # fmt: skip
+        latent_dim=d,
+        ambient_dim=D,
+        n_ta=1,
+        n_s=3,
+        beta=1.0,
+        second_moment=float(d),
+        least_eigenvalue=1.0,
+        delta=delta,
+        T=T,
+        failure=float(np.exp(-1)),
+    ).terms
     # Undone: the factors that the remark leaves out, (1 + beta)^2/(T - delta).
-    yield row("coefficient D/delta", terms["target"] * (T - delta) / 4 / d**3, exact=D / delta,
-              printed=PRINTED_COEFFICIENT)  # fmt: skip
+    yield row(
+        "coefficient D/delta",
+        terms["target"] * (T - delta) / 4 / d**3,
+        exact=D / delta,
+        printed=PRINTED_COEFFICIENT,
+    )
     yield row("coefficient 1/delta^2", 1 / delta**2, exact=1e6, printed=1e6)
 
 
@@ -229,8 +290,13 @@ def _level(s: dict[str, Any]) -> Iterator[Row]:
     for lam2 in (0.1, 1.0, 10.0):
         level = signal * lam2 + noise
         S = signal * lam2 * A @ A.T + noise * np.eye(s["D"])
-        yield row("last step", float(np.sum((S @ X) ** 2) / np.sum(X**2)), exact=level**2,
-                  printed=level, lam2=lam2)  # fmt: skip
+        yield row(
+            "last step",
+            float(np.sum((S @ X) ** 2) / np.sum(X**2)),
+            exact=level**2,
+            printed=level,
+            lam2=lam2,
+        )
 
 
 def _schedule(s: dict[str, Any]) -> Iterator[Row]:
@@ -259,8 +325,12 @@ def _class(s: dict[str, Any]) -> Iterator[Row]:
         means[i] = np.mean(np.sum((noised @ (g * V @ V.T) - signal**0.5 * x) ** 2, axis=1))
     moment = fsd.SecondMoment.from_samples(jnp.asarray(x), route="svd")
     exact = float(fsd.expected_loss(jnp.asarray(V), moment, latent_variance=1.0, time=t))
-    yield row("simplified objective", float(means.mean() / noise**2), exact=exact,
-              stderr=float(means.std(ddof=1) / means.size**0.5 / noise**2))  # fmt: skip
+    yield row(
+        "simplified objective",
+        float(means.mean() / noise**2),
+        exact=exact,
+        stderr=float(means.std(ddof=1) / means.size**0.5 / noise**2),
+    )
 
 
 SHOWN = {
@@ -293,8 +363,10 @@ def draw(table: Table) -> Any:
             lines.append([label + (f"; {where}" if where else ""), measured, *others])
     figure, axes = style.canvas(figsize=(9.6, 0.9 + 0.27 * len(lines)))
     style.text_table(
-        axes[0, 0], ["", "measured (2 s.e.)", "ours", "printed"], lines,
+        axes[0, 0],
+        ["", "measured (2 s.e.)", "ours", "printed"],
+        lines,
         widths=(0.5, 0.2, 0.15, 0.15),
-    )  # fmt: skip
+    )
     axes[0, 0].set_title("One number decides", loc="left", pad=14)
     return figure

@@ -45,10 +45,13 @@ def compute(settings: dict[str, Any], work: Work) -> Iterator[Row]:
 def _exact(method: str, cell: Row) -> float:
     # The rank-d minimiser at its own t is training from scratch, whatever the source (R8).
     return theory.expected_score_error(
-        latent_dim=cell["d"], n_ta=cell["n_ta"], latent_variance=cell["latent_variance"],
-        n_s=cell["n_s"], time=cell["t"],
+        latent_dim=cell["d"],
+        n_ta=cell["n_ta"],
+        latent_variance=cell["latent_variance"],
+        n_s=cell["n_s"],
+        time=cell["t"],
         estimator="scratch" if method == "rank" else "orthonormal",
-    )  # fmt: skip
+    )
 
 
 def _from_data(n_ta: int, replicates: int) -> Iterator[Row]:
@@ -70,8 +73,12 @@ def _from_data(n_ta: int, replicates: int) -> Iterator[Row]:
         truth = signal / (signal + noise) * A @ A.T
         S = signal * A @ A.T + noise * np.eye(AMBIENT)
         plug_in = u * (signal * c / (signal * c + noise)) @ u.T
-        for name, W in ((SCRATCH, plug_in), (PARTIAL, g * u @ u.T),
-                        (COMPLETED, g * filled @ filled.T), (AS_IS, g * A_s @ A_s.T)):  # fmt: skip
+        for name, W in (
+            (SCRATCH, plug_in),
+            (PARTIAL, g * u @ u.T),
+            (COMPLETED, g * filled @ filled.T),
+            (AS_IS, g * A_s @ A_s.T),
+        ):
             off = W - truth
             errors[name].append(float(np.trace(off @ S @ off.T)) / noise**2)
     cell = {**BASE, "n_ta": n_ta, "D": AMBIENT, "replicates": replicates}
@@ -98,13 +105,19 @@ def draw(table: Table) -> Any:
     style.curve(axis, low, "n_ta", "exact", 2)
     for place, name in ((3, COMPLETED), (4, AS_IS)):
         rows = table.present(series=name)
-        label = {COMPLETED: "few-shot, completed from an unrelated source",
-                 AS_IS: "source as is, unrelated"}[name]  # fmt: skip
+        label = {
+            COMPLETED: "few-shot, completed from an unrelated source",
+            AS_IS: "source as is, unrelated",
+        }[name]
         style.points(axis, rows, "n_ta", place, label=label, line=True)
     axis.axvline(BASE["d"], color="0.5", lw=0.8)
     axis.text(BASE["d"] * 1.1, axis.get_ylim()[0] * 2.5, r"$n_{ta} = d$", color="0.35", fontsize=8)
-    style.log_axes(axis, "n_ta", r"expected score error at $t$ = 0.5",
-                   r"Three regimes ($d$ = 8, $\lambda^2$ = 1, $n_s = 10^4$; 2 s.e.)")  # fmt: skip
+    style.log_axes(
+        axis,
+        "n_ta",
+        r"expected score error at $t$ = 0.5",
+        r"Three regimes ($d$ = 8, $\lambda^2$ = 1, $n_s = 10^4$; 2 s.e.)",
+    )
     axis.set_ylim(top=300)
     style.legend_below(figure, axis, 3)
     _draw_transition(axes[0, 1], table)
@@ -116,11 +129,20 @@ def _draw_transition(axis: Any, table: Table) -> None:
     for place, (method, label) in enumerate(
         (("rank", "scratch = rank-d at its own t"), ("orthonormal", "few-shot, orthonormal"))
     ):
-        rows = [r for r in table.present(series="sweep", n_s=BASE["n_s"], method=method)
-                if r["n_ta"] in window]  # fmt: skip
+        rows = [
+            r
+            for r in table.present(series="sweep", n_s=BASE["n_s"], method=method)
+            if r["n_ta"] in window
+        ]
         style.points(axis, rows, "n_ta", place, line=True, label=label)
     axis.axvline(BASE["d"], color="0.5", lw=0.8)
-    style.log_axes(axis, "n_ta", r"expected score error at $t$ = 0.5",
-                   "The transition: at $n_{ta} = d$ the subspace is exact,\n"
-                   r"and the source's error is left", across="linear", up="linear")  # fmt: skip
+    style.log_axes(
+        axis,
+        "n_ta",
+        r"expected score error at $t$ = 0.5",
+        "The transition: at $n_{ta} = d$ the subspace is exact,\n"
+        r"and the source's error is left",
+        across="linear",
+        up="linear",
+    )
     axis.legend()

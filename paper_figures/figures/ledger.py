@@ -24,11 +24,16 @@ FITTED_AT = 0.5
 def settings(quick: bool) -> dict[str, Any]:
     """Two settings of equal shapes, which share every compilation."""
     return {
-        "D": 24 if quick else 64, "d": 4 if quick else 8, "n_s": 400, "lam2": 1.0,
-        "steps": 128 if quick else 256, "delta": 1e-3, "T": 10.0,
+        "D": 24 if quick else 64,
+        "d": 4 if quick else 8,
+        "n_s": 400,
+        "lam2": 1.0,
+        "steps": 128 if quick else 256,
+        "delta": 1e-3,
+        "T": 10.0,
         "replicates": 16 if quick else 128,
         "settings": {RANK: {"n_ta": 20, "tau2": 0.0}, ORTHONORMAL: {"n_ta": 200, "tau2": 0.05}},
-    }  # fmt: skip
+    }
 
 
 def compute(settings: dict[str, Any], work: Work) -> Iterator[Row]:
@@ -37,27 +42,42 @@ def compute(settings: dict[str, Any], work: Work) -> Iterator[Row]:
     times = fsd.geometric_grid(s["delta"], s["T"], s["steps"])
     most = max(one["n_ta"] for one in s["settings"].values())
     fit = jax.jit(jax.vmap(lambda key, p, n: _fits(key, p, n, most, s["n_s"]), (0, None, None)))
-    keep = jax.jit(jax.vmap(
-        lambda score, refit, p: ledger.account(score, p, times=times, refit=refit), (0, 0, None)
-    ))  # fmt: skip
+    keep = jax.jit(
+        jax.vmap(
+            lambda score, refit, p: ledger.account(score, p, times=times, refit=refit), (0, 0, None)
+        )
+    )
     for name, one in s["settings"].items():
         work.tell(f"ledger {name}")
         problem = fsd.LinearProblem.random(
-            jax.random.key(SEED), ambient_dim=s["D"], latent_dim=s["d"],
-            latent_variance=s["lam2"], residual_variance=one["tau2"],
-        )  # fmt: skip
+            jax.random.key(SEED),
+            ambient_dim=s["D"],
+            latent_dim=s["d"],
+            latent_variance=s["lam2"],
+            residual_variance=one["tau2"],
+        )
         keys = jax.random.split(jax.random.key(SEED + 1), s["replicates"])
         at_one, at_all, orthonormal = fit(keys, problem, one["n_ta"])
         pair = (at_one, at_all) if name == RANK else (orthonormal, orthonormal)
         found = keep(*pair, problem)
         for r in found.rows("w2"):
             for part in ("alone", "removed"):
-                yield row("cost", r[part], stderr=r[f"{part}_stderr"], setting=name, part=part,
-                          ingredient=r["ingredient"])  # fmt: skip
+                yield row(
+                    "cost",
+                    r[part],
+                    stderr=r[f"{part}_stderr"],
+                    setting=name,
+                    part=part,
+                    ingredient=r["ingredient"],
+                )
         yield row("total", r["total"], stderr=r["total_stderr"], setting=name)
         first = jax.tree.map(lambda leaf: leaf[0], pair[0])
-        yield row("first replicate", float(found.total[0, ledger.METRICS.index("w2")]),
-                  exact=_by_hand(first, problem, np.asarray(times)), setting=name)  # fmt: skip
+        yield row(
+            "first replicate",
+            float(found.total[0, ledger.METRICS.index("w2")]),
+            exact=_by_hand(first, problem, np.asarray(times)),
+            setting=name,
+        )
 
 
 def _fits(
@@ -83,9 +103,9 @@ def _fits(
         )
 
     def rank(**when: Any) -> LinearScore:
-        return score(fsd.rank_minimizer(
-            moment, latent_variance=variance, latent_dim=d, throw=False, **when
-        ))  # fmt: skip
+        return score(
+            fsd.rank_minimizer(moment, latent_variance=variance, latent_dim=d, throw=False, **when)
+        )
 
     orthonormal = fsd.orthonormal_minimizer(moment, latent_dim=d, throw=False)
     return rank(time=FITTED_AT), rank(times=times, weights=weights), score(orthonormal)
@@ -121,16 +141,24 @@ def draw(table: Table) -> Any:
     figure, axes = style.canvas(1, len(s["settings"]), figsize=(11, 4.6))
     for axis, (name, one) in zip(axes[0], s["settings"].items(), strict=True):
         total = table.present(series="total", setting=name)
-        names = list(dict.fromkeys(r["ingredient"] for r in
-                                   table.present(series="cost", setting=name)))  # fmt: skip
+        names = list(
+            dict.fromkeys(r["ingredient"] for r in table.present(series="cost", setting=name))
+        )
         for shift, part, look in ((-0.2, "alone", 0), (0.2, "removed", 1)):
-            rows = {r["ingredient"]: r for r in
-                    table.present(series="cost", setting=name, part=part)}  # fmt: skip
+            rows = {
+                r["ingredient"]: r for r in table.present(series="cost", setting=name, part=part)
+            }
             values = [rows[i]["value"] if i in rows else np.nan for i in names]
             bars = [2 * (rows[i]["stderr"] or 0) if i in rows else 0 for i in names]
-            axis.barh([k + shift for k in range(len(names))], values, 0.36, xerr=bars,
-                      color=("0.75", style.STYLES[1]["color"])[look], label=LABELS[part],
-                      error_kw={"lw": 0.9, "capsize": 2})  # fmt: skip
+            axis.barh(
+                [k + shift for k in range(len(names))],
+                values,
+                0.36,
+                xerr=bars,
+                color=("0.75", style.STYLES[1]["color"])[look],
+                label=LABELS[part],
+                error_kw={"lw": 0.9, "capsize": 2},
+            )
         axis.set_xscale("symlog", linthresh=1e-3)
         ends = [10.0**k for k in (-3, -1, 1)]
         axis.set_xticks([-e for e in ends[::-1]] + [0.0] + ends)
@@ -139,19 +167,22 @@ def draw(table: Table) -> Any:
         axis.invert_yaxis()
         axis.axvline(0, color="0.3", lw=0.8)
         for r in total:
-            axis.axvline(r["value"], color=style.STYLES[2]["color"], ls="--", lw=1.2,
-                         label="total")  # fmt: skip
-        axis.set(xlabel=r"part of $W_2^2$ (mean, 2 s.e.)",
-                 title=f"{name}\nD = {s['D']}, d = {s['d']}, $n_{{ta}}$ = {one['n_ta']}, "
-                       rf"$n_s$ = {s['n_s']}, $\tau^2$ = {one['tau2']:g}")  # fmt: skip
+            axis.axvline(r["value"], color=style.STYLES[2]["color"], ls="--", lw=1.2, label="total")
+        axis.set(
+            xlabel=r"part of $W_2^2$ (mean, 2 s.e.)",
+            title=f"{name}\nD = {s['D']}, d = {s['d']}, $n_{{ta}}$ = {one['n_ta']}, "
+            rf"$n_s$ = {s['n_s']}, $\tau^2$ = {one['tau2']:g}",
+        )
     style.legend_below(figure, axes[0, 0], 3)
     return figure
 
 
 def _extent(table: Table, name: str) -> tuple[float, float]:
     """From the lowest to the highest end of a bar's error."""
-    rows = [*table.present(series="cost", setting=name), *table.present(series="total",
-                                                                        setting=name)]  # fmt: skip
+    rows = [
+        *table.present(series="cost", setting=name),
+        *table.present(series="total", setting=name),
+    ]
     ends = [r["value"] + sign * 2 * (r["stderr"] or 0) for r in rows for sign in (-1, 1)]
     return min([*ends, -1e-3]), max([*ends, 1e-3])
 

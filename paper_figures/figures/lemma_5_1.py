@@ -21,13 +21,20 @@ OPTIMIZERS = ("lbfgs", "adam")
 def settings(quick: bool) -> dict[str, Any]:
     """Sizes of the problems."""
     return {
-        "D": 20, "d": 3, "n_ta": 30, "t": 0.5, "latent_variance": 1.0,
-        "starts": 4 if quick else 16, "steps": {"lbfgs": 60, "adam": 800 if quick else 2000},
-        "taus": [0.0, 0.3], "noise": [0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0],
-        "replicates": 64 if quick else 512, "grid": 41,
+        "D": 20,
+        "d": 3,
+        "n_ta": 30,
+        "t": 0.5,
+        "latent_variance": 1.0,
+        "starts": 4 if quick else 16,
+        "steps": {"lbfgs": 60, "adam": 800 if quick else 2000},
+        "taus": [0.0, 0.3],
+        "noise": [0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0],
+        "replicates": 64 if quick else 512,
+        "grid": 41,
         "spectrum": [2.0, 1.5, 1.0, 0.6] if quick else [2.0, 1.5, 1.0, 0.6, 0.3],
         "times": [0.01, 0.1, 0.5, 1.0, 2.0, 5.0],
-    }  # fmt: skip
+    }
 
 
 def compute(settings: dict[str, Any], work: Work) -> Iterator[Row]:
@@ -40,9 +47,12 @@ def compute(settings: dict[str, Any], work: Work) -> Iterator[Row]:
 def _problem(s: dict[str, Any], tau: float, n_ta: int | None = None) -> fsd.SecondMoment:
     key = jax.random.key(SEED)
     problem = fsd.LinearProblem.random(
-        key, ambient_dim=s["D"], latent_dim=s["d"], latent_variance=s["latent_variance"],
+        key,
+        ambient_dim=s["D"],
+        latent_dim=s["d"],
+        latent_variance=s["latent_variance"],
         residual_variance=tau**2,
-    )  # fmt: skip
+    )
     x = problem.sample_target(jax.random.fold_in(key, 1), n_ta or s["n_ta"])
     return fsd.SecondMoment.from_samples(x, route="svd")
 
@@ -57,20 +67,35 @@ def _trajectories(s: dict[str, Any]) -> Iterator[Row]:
     for tau, optimizer in itertools.product(s["taus"], OPTIMIZERS):
         moment, steps = _problem(s, tau), s["steps"][optimizer]
         # A loop: one compilation without a batch is cheaper than all the runs together.
-        gaps = np.array([
-            fsd.train(
-                key, moment, latent_dim=s["d"], optimizer=optimizer, steps=steps, **_fit(s)
-            ).gaps
-            for key in keys
-        ])  # fmt: skip
+        gaps = np.array(
+            [
+                fsd.train(
+                    key, moment, latent_dim=s["d"], optimizer=optimizer, steps=steps, **_fit(s)
+                ).gaps
+                for key in keys
+            ]
+        )
         shown = np.unique(np.geomspace(1, steps, 40).astype(int))
         for step in shown:
             own = gaps[:, step]
-            yield row("trajectory", float(np.median(own)), low=float(own.min()),
-                      high=float(own.max()), optimizer=optimizer, tau=tau, step=int(step),
-                      starts=s["starts"])  # fmt: skip
-        yield row("final gap", float(gaps[:, -1].max()), low=float(gaps[:, -1].min()),
-                  high=float(gaps[:, -1].max()), optimizer=optimizer, tau=tau)  # fmt: skip
+            yield row(
+                "trajectory",
+                float(np.median(own)),
+                low=float(own.min()),
+                high=float(own.max()),
+                optimizer=optimizer,
+                tau=tau,
+                step=int(step),
+                starts=s["starts"],
+            )
+        yield row(
+            "final gap",
+            float(gaps[:, -1].max()),
+            low=float(gaps[:, -1].min()),
+            high=float(gaps[:, -1].max()),
+            optimizer=optimizer,
+            tau=tau,
+        )
 
 
 def _plane(s: dict[str, Any]) -> Iterator[Row]:
@@ -90,8 +115,9 @@ def _plane(s: dict[str, Any]) -> Iterator[Row]:
         exact = g**2 * np.trace(P @ (signal * np.diag(c) + noise * np.eye(2)) @ P)
         exact -= 2 * signal * g * np.trace(P @ np.diag(c))
         exact = (exact + signal * c.sum()) / noise**2
-        yield row("plane", float(loss), exact=float(exact), first=float(V[0, 0]),
-                  second=float(V[1, 0]))  # fmt: skip
+        yield row(
+            "plane", float(loss), exact=float(exact), first=float(V[0, 0]), second=float(V[1, 0])
+        )
     yield row("plane minimum", lowest, exact=min(float(np.min(losses)), np.inf))
 
 
@@ -129,18 +155,25 @@ def _raw(s: dict[str, Any]) -> Iterator[Row]:
         p, u = fsd.paper_formula(moment, latent_variance=variance, time=s["t"]), moment.basis
         raw = (u * p.gains) @ u.T
         short = kept.decoder @ kept.decoder.T
-        return jnp.array([
-            jnp.sum((raw - short) ** 2),
-            fsd.subspace_error(p.decoder, truth),
-            fsd.subspace_error(kept.decoder, truth),
-        ])  # fmt: skip
+        return jnp.array(
+            [
+                jnp.sum((raw - short) ** 2),
+                fsd.subspace_error(p.decoder, truth),
+                fsd.subspace_error(kept.decoder, truth),
+            ]
+        )
 
     names = ("raw less truncated", "raw formula", "truncated to rank d")
     for tau in s["noise"]:
         found = np.asarray(distances(jnp.asarray(tau**2)))
         for values, name in zip(found.T, names, strict=True):
-            yield row(name, float(values.mean()), tau=tau, replicates=len(values),
-                      stderr=float(values.std(ddof=1) / len(values) ** 0.5))  # fmt: skip
+            yield row(
+                name,
+                float(values.mean()),
+                tau=tau,
+                replicates=len(values),
+                stderr=float(values.std(ddof=1) / len(values) ** 0.5),
+            )
 
 
 def _population(s: dict[str, Any]) -> Iterator[Row]:
@@ -170,8 +203,12 @@ def _unattained(s: dict[str, Any]) -> Iterator[Row]:
     for size in (1.0, 0.3, 0.1, 0.03, 0.01):
         V = best.decoder.at[:, -1].set(size * jnp.asarray(off))
         loss = float(fsd.expected_loss(V, moment, **_fit(s)))
-        yield row("gap at rank d", (loss - lowest) / lowest, size=size,
-                  rank=int(np.linalg.matrix_rank(np.asarray(V))))  # fmt: skip
+        yield row(
+            "gap at rank d",
+            (loss - lowest) / lowest,
+            size=size,
+            rank=int(np.linalg.matrix_rank(np.asarray(V))),
+        )
 
 
 def draw(table: Table) -> Any:
@@ -201,13 +238,21 @@ def _draw_trajectories(axis: Any, table: Table) -> None:
             markevery=4,
             label=rf"{names[optimizer]}, $\tau$ = {tau:g}",
         )
-        axis.fill_between(steps, [max(abs(r["low"]), 1e-17) for r in rows],
-                          [max(abs(r["high"]), 1e-17) for r in rows], color=look["color"],
-                          alpha=0.12, lw=0)  # fmt: skip
+        axis.fill_between(
+            steps,
+            [max(abs(r["low"]), 1e-17) for r in rows],
+            [max(abs(r["high"]), 1e-17) for r in rows],
+            color=look["color"],
+            alpha=0.12,
+            lw=0,
+        )
     starts = table.settings["starts"]
-    style.log_axes(axis, "steps", "(loss - closed form's)/closed form's",
-                   f"Optimisers reach the closed form's loss\n(median and range of {starts} starts,"
-                   " float64)")  # fmt: skip
+    style.log_axes(
+        axis,
+        "steps",
+        "(loss - closed form's)/closed form's",
+        f"Optimisers reach the closed form's loss\n(median and range of {starts} starts, float64)",
+    )
     axis.legend(loc="lower left")
 
 
@@ -230,8 +275,15 @@ def _draw_plane(axis: Any, table: Table) -> None:
         p = ((signal * lam2 + noise) / lam2) * c / (signal * c + noise)
         spot = np.zeros((2, 2))
         spot[:, place] = np.array([-1, 1]) * p**0.5
-        axis.plot(*spot.T, marker, color="black" if place == 0 else "#b5462a", ms=10, ls="",
-                  mfc="none" if place else "black", label=name)  # fmt: skip
+        axis.plot(
+            *spot.T,
+            marker,
+            color="black" if place == 0 else "#b5462a",
+            ms=10,
+            ls="",
+            mfc="none" if place else "black",
+            label=name,
+        )
     axis.plot(0, 0, "o", color="#1f6fb4", mfc="none", ms=7, label="maximum: V = 0")
     axis.set(
         xlabel="component of V on the eigenvector of c = 1.6",
@@ -251,24 +303,40 @@ def _draw_raw(axis: Any, table: Table) -> None:
     for place, (name, label) in enumerate(names.items()):
         style.points(axis, table.present(series=name), "tau", place, line=True, label=label)
     s = table.settings
-    axis.set(xlabel=r"residual noise $\tau$", ylabel=r"squared distance, $\Vert\cdot\Vert_F^2$",
-             title=f"Noise: the raw formula has full rank\n(D = {s['D']}, d = {s['d']}, "
-             rf"$n_{{ta}}$ = {s['n_ta']}, t = {s['t']}; 2 s.e.)")  # fmt: skip
+    axis.set(
+        xlabel=r"residual noise $\tau$",
+        ylabel=r"squared distance, $\Vert\cdot\Vert_F^2$",
+        title=f"Noise: the raw formula has full rank\n(D = {s['D']}, d = {s['d']}, "
+        rf"$n_{{ta}}$ = {s['n_ta']}, t = {s['t']}; 2 s.e.)",
+    )
     axis.set_ylim(bottom=0)
     axis.legend()
 
 
 def _draw_population(axis: Any, table: Table) -> None:
     for place, name in enumerate(("as printed", "with its factor", "rank_minimizer")):
-        rows = [{**r, "value": max(r["value"], 1e-33)}
-                for r in table.present(series="population", formula=name)]  # fmt: skip
+        rows = [
+            {**r, "value": max(r["value"], 1e-33)}
+            for r in table.present(series="population", formula=name)
+        ]
         look = style.STYLES[place]
-        axis.plot([r["t"] for r in rows], [r["value"] for r in rows], color=look["color"],
-                  ls=look["ls"], marker=look["marker"], mfc="none",
-                  label={"as printed": r"printed: $(C + \sigma_t^2 I)^{-1}C$",
-                         "with its factor": r"right: $(m_t^2C + \sigma_t^2 I)^{-1}C$"}.get(
-                      name, "rank_minimizer"))  # fmt: skip
-    style.log_axes(axis, "t", r"$\Vert VV^\top - AA^\top\Vert_F^2$",
-                   "At the population's C only the formula with\n"
-                   r"$m_t^2$ gives $AA^\top$ ($\lambda^2$ = 2)")  # fmt: skip
+        axis.plot(
+            [r["t"] for r in rows],
+            [r["value"] for r in rows],
+            color=look["color"],
+            ls=look["ls"],
+            marker=look["marker"],
+            mfc="none",
+            label={
+                "as printed": r"printed: $(C + \sigma_t^2 I)^{-1}C$",
+                "with its factor": r"right: $(m_t^2C + \sigma_t^2 I)^{-1}C$",
+            }.get(name, "rank_minimizer"),
+        )
+    style.log_axes(
+        axis,
+        "t",
+        r"$\Vert VV^\top - AA^\top\Vert_F^2$",
+        "At the population's C only the formula with\n"
+        r"$m_t^2$ gives $AA^\top$ ($\lambda^2$ = 2)",
+    )
     axis.legend(loc="center right")

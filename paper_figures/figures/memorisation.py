@@ -26,9 +26,13 @@ METHODS = {
 def settings(quick: bool) -> dict[str, Any]:
     """A world with exact laws: a latent Gaussian without noise."""
     return {
-        "D": 32, "d": 8, "n_s": 2000, "n_ta": [8] if quick else [2, 4, 8, 16, 32, 64, 128, 512],
-        "samples": 400 if quick else 4000, "steps": 60 if quick else 200,
-    }  # fmt: skip
+        "D": 32,
+        "d": 8,
+        "n_s": 2000,
+        "n_ta": [8] if quick else [2, 4, 8, 16, 32, 64, 128, 512],
+        "samples": 400 if quick else 4000,
+        "steps": 60 if quick else 200,
+    }
 
 
 def compute(settings: dict[str, Any], work: Work) -> Iterator[Row]:
@@ -50,16 +54,25 @@ def compute(settings: dict[str, Any], work: Work) -> Iterator[Row]:
             "encoder_decoder": fsd.finetune(pretrained, shots).linear,
         }
         drawn = {"real": real} | {
-            name: np.asarray(fsd.sampler.sample(
-                noise, score, times=times, n=s["samples"], shape=s["D"], denoise=True
-            ))
+            name: np.asarray(
+                fsd.sampler.sample(
+                    noise, score, times=times, n=s["samples"], shape=s["D"], denoise=True
+                )
+            )
             for name, score in scores.items()
-        }  # fmt: skip
+        }
         for name, x in drawn.items():
             for metric, measure in MEASURES.items():
                 found = measure(x, np.asarray(shots))
-                yield row(metric, found.value, stderr=found.stderr, low=found.low, high=found.high,
-                          method=name, n_ta=n)  # fmt: skip
+                yield row(
+                    metric,
+                    found.value,
+                    stderr=found.stderr,
+                    low=found.low,
+                    high=found.high,
+                    method=name,
+                    n_ta=n,
+                )
 
 
 MEASURES = {"f_mem": metrics.memorised_fraction, "nearest": metrics.nearest_distance}
@@ -69,20 +82,29 @@ def draw(table: Table) -> Any:
     """Both measures against n_ta, with their bootstrap intervals."""
     figure, axes = style.canvas(1, 2, figsize=(10, 4.3))
     titles = {
-        "f_mem": ("share that copies a target sample",
-                  "Copies: nearest target sample closer\nthan a third of the second nearest"),
+        "f_mem": (
+            "share that copies a target sample",
+            "Copies: nearest target sample closer\nthan a third of the second nearest",
+        ),
         "nearest": ("distance to the nearest target sample", "How far new samples are from old"),
-    }  # fmt: skip
+    }
     for axis, (metric, (label, title)) in zip(axes[0], titles.items(), strict=True):
         for place, (method, name) in enumerate(METHODS.items()):
             rows = table.present(series=metric, method=method)
             look = style.STYLES[place]
             # A bootstrap interval need not contain its estimate exactly.
-            ends = np.array([[max(r["value"] - r["low"], 0), max(r["high"] - r["value"], 0)]
-                             for r in rows]).T  # fmt: skip
-            axis.errorbar([r["n_ta"] for r in rows], [r["value"] for r in rows],
-                          yerr=ends if rows else None, capsize=2, mfc="none", label=name,
-                          **look)  # fmt: skip
+            ends = np.array(
+                [[max(r["value"] - r["low"], 0), max(r["high"] - r["value"], 0)] for r in rows]
+            ).T
+            axis.errorbar(
+                [r["n_ta"] for r in rows],
+                [r["value"] for r in rows],
+                yerr=ends if rows else None,
+                capsize=2,
+                mfc="none",
+                label=name,
+                **look,
+            )
         style.log_axes(axis, "n_ta", label, title, up="linear")
         sizes = table.settings["n_ta"]
         axis.set_xticks(sizes, [str(n) for n in sizes])

@@ -21,14 +21,17 @@ LONG = True
 def settings(quick: bool) -> dict[str, Any]:
     """Sizes; by default also the error against t, a compilation of its own."""
     return {
-        "n_ta": 32 if quick else 64, "d": 2, "D": 51_200 if quick else 102_400, "tau": 1.0,
+        "n_ta": 32 if quick else 64,
+        "d": 2,
+        "D": 51_200 if quick else 102_400,
+        "tau": 1.0,
         "replicates": 64 if quick else 512,
         "latent_variance": [4.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 100.0, 300.0, 1000.0],
         "times": [] if quick else [1e-3, 1e-2, 0.05, 0.1, 0.2, 0.5, 1.0, 3.0],
         "time_replicates": 512,
         "floor": {"D": 40, "d": 8, "tau": 0.2},
         "floor_times": [0.01, 0.03, 0.1, 0.3, 1.0, 3.0],
-    }  # fmt: skip
+    }
 
 
 def compute(settings: dict[str, Any], work: Work) -> Iterator[Row]:
@@ -36,10 +39,15 @@ def compute(settings: dict[str, Any], work: Work) -> Iterator[Row]:
     s = settings
     spiked = {name: [s[name]] for name in ("n_ta", "d", "D", "tau")}
     for found in work.sweep(
-        "threshold", **spiked, t=[0.5], latent_variance=s["latent_variance"],
-        method=["orthonormal"], metric=["subspace_error"], replicates=s["replicates"],
+        "threshold",
+        **spiked,
+        t=[0.5],
+        latent_variance=s["latent_variance"],
+        method=["orthonormal"],
+        metric=["subspace_error"],
+        replicates=s["replicates"],
         batch_size=SAMPLED_BLOCK,
-    ):  # fmt: skip
+    ):
         size = {"latent_dim": s["d"], "n_ta": s["n_ta"], "ambient_dim": s["D"]}
         exact = theory.spiked_subspace_error(
             latent_variance=found["latent_variance"], residual_variance=s["tau"] ** 2, **size
@@ -47,9 +55,17 @@ def compute(settings: dict[str, Any], work: Work) -> Iterator[Row]:
         yield found | {"exact": exact}
     if s["times"]:
         for found in work.sweep(
-            "against t", n_ta=[32], d=[4], D=[32], tau=[0.3], t=s["times"], method=["rank"],
-            metric=["subspace_error"], replicates=s["time_replicates"], batch_size=SAMPLED_BLOCK,
-        ):  # fmt: skip
+            "against t",
+            n_ta=[32],
+            d=[4],
+            D=[32],
+            tau=[0.3],
+            t=s["times"],
+            method=["rank"],
+            metric=["subspace_error"],
+            replicates=s["time_replicates"],
+            batch_size=SAMPLED_BLOCK,
+        ):
             yield found
     work.tell("noise floor")
     yield from _floor(s)
@@ -84,8 +100,9 @@ def draw(table: Table) -> Any:
     rows = table.present(series="threshold")
     style.points(axis, rows, "latent_variance", 0, label="Monte Carlo, 2 s.e.")
     style.curve(axis, rows, "latent_variance", "exact", 1, label="limit of large $D$, $n_{ta}$")
-    level = theory.spiked_threshold(latent_dim=s["d"], n_ta=s["n_ta"], ambient_dim=s["D"],
-                                    residual_variance=s["tau"] ** 2)  # fmt: skip
+    level = theory.spiked_threshold(
+        latent_dim=s["d"], n_ta=s["n_ta"], ambient_dim=s["D"], residual_variance=s["tau"] ** 2
+    )
     axis.axvline(level, color="0.5", lw=0.8)
     axis.text(level * 1.08, 0.15, rf"$\tau^2\sqrt{{D/n_{{ta}}}}$ = {level:.0f}", color="0.35")
     style.log_axes(
@@ -100,20 +117,29 @@ def draw(table: Table) -> Any:
     axis.legend()
     axis = axes[0, 1]
     for place, gain in enumerate(("none, as in the paper", "with a residual gain")):
-        found = [{**r, "value": max(r["value"], 1e-30)}
-                 for r in table.present(series="floor", gain=gain)]  # fmt: skip
+        found = [
+            {**r, "value": max(r["value"], 1e-30)} for r in table.present(series="floor", gain=gain)
+        ]
         style.points(axis, found, "t", place, label=f"residual gain: {gain}", line=True)
-    style.log_axes(axis, "t", "score error of the population's decoder",
-                   "What no data remove from the paper's class\n"
-                   r"(D = 40, d = 8, $\tau$ = 0.2, $\lambda^2$ = 1)")  # fmt: skip
+    style.log_axes(
+        axis,
+        "t",
+        "score error of the population's decoder",
+        "What no data remove from the paper's class\n"
+        r"(D = 40, d = 8, $\tau$ = 0.2, $\lambda^2$ = 1)",
+    )
     axis.legend(["none, as in the paper", "with a residual gain"], loc="center right")
     if timed:
         axis = axes[0, 2]
         rows = table.present(series="against t")
         style.points(axis, rows, "t", 0, line=True, label="Monte Carlo, 2 s.e.")
-        style.log_axes(axis, "t", style.ERROR,
-                       "With noise the error hardly moves for small t\n"
-                       r"(D = 32, d = 4, $n_{ta}$ = 32, $\tau$ = 0.3, $\lambda^2$ = 1)",
-                       up="linear")  # fmt: skip
+        style.log_axes(
+            axis,
+            "t",
+            style.ERROR,
+            "With noise the error hardly moves for small t\n"
+            r"(D = 32, d = 4, $n_{ta}$ = 32, $\tau$ = 0.3, $\lambda^2$ = 1)",
+            up="linear",
+        )
         axis.legend()
     return figure

@@ -18,11 +18,15 @@ SUMMARY = "R1's gains from t -> 0 (PCA) to t -> inf, and orthonormal decoders at
 def settings(quick: bool) -> dict[str, Any]:
     """One sample, many times."""
     return {
-        "D": 20, "d": 3, "n_ta": 30, "tau": 0.4, "latent_variance": 1.0,
+        "D": 20,
+        "d": 3,
+        "n_ta": 30,
+        "tau": 0.4,
+        "latent_variance": 1.0,
         "t": [float(f"{t:.4g}") for t in np.geomspace(1e-4, 20, 25)],
         "trained_t": [0.01, 0.1, 1.0, 4.0] if quick else [0.001, 0.01, 0.1, 0.3, 1.0, 4.0, 8.0],
         "steps": 150,
-    }  # fmt: skip
+    }
 
 
 def compute(settings: dict[str, Any], work: Work) -> Iterator[Row]:
@@ -30,17 +34,24 @@ def compute(settings: dict[str, Any], work: Work) -> Iterator[Row]:
     s, key = settings, jax.random.key(SEED)
     work.tell("pca gains")
     problem = fsd.LinearProblem.random(
-        key, ambient_dim=s["D"], latent_dim=s["d"], latent_variance=s["latent_variance"],
+        key,
+        ambient_dim=s["D"],
+        latent_dim=s["d"],
+        latent_variance=s["latent_variance"],
         residual_variance=s["tau"] ** 2,
-    )  # fmt: skip
+    )
     x = problem.sample_target(jax.random.fold_in(key, 1), s["n_ta"])
     moment = fsd.SecondMoment.from_samples(x, route="svd")
     lam2 = s["latent_variance"] + s["tau"] ** 2
     c, u = (a[..., ::-1] for a in np.linalg.eigh(np.asarray(x.T @ x) / s["n_ta"]))
     C, pca = np.asarray(x.T @ x) / s["n_ta"], u[:, : s["d"]] @ u[:, : s["d"]].T
-    fit = jax.vmap(lambda t: fsd.rank_minimizer(
-        moment, latent_variance=lam2, latent_dim=s["d"], time=t, throw=False
-    ).gains)  # fmt: skip
+    fit = jax.vmap(
+        lambda t: (
+            fsd.rank_minimizer(
+                moment, latent_variance=lam2, latent_dim=s["d"], time=t, throw=False
+            ).gains
+        )
+    )
     gains = np.asarray(fit(jnp.asarray(s["t"])))
     for t, own in zip(s["t"], gains, strict=True):
         yield from _gains(s, t, own, C, c, lam2)
@@ -52,11 +63,16 @@ def compute(settings: dict[str, Any], work: Work) -> Iterator[Row]:
     work.tell("pca orthonormal")
     decoders = [
         fsd.train(
-            jax.random.key(SEED + 1), moment, latent_variance=lam2, latent_dim=s["d"], time=t,
-            steps=s["steps"], constraint="orthonormal",
+            jax.random.key(SEED + 1),
+            moment,
+            latent_variance=lam2,
+            latent_dim=s["d"],
+            time=t,
+            steps=s["steps"],
+            constraint="orthonormal",
         ).decoder
         for t in s["trained_t"]
-    ]  # fmt: skip
+    ]
     ours = fsd.orthonormal_minimizer(moment, latent_dim=s["d"]).decoder
     yield row("closed form to PCA", float(np.sum((np.asarray(ours @ ours.T) - pca) ** 2)))
     for t, V in zip(s["trained_t"], map(np.asarray, decoders), strict=True):
@@ -71,10 +87,21 @@ def _gains(
     dense = (signal * lam2 + noise) / lam2 * np.linalg.solve(signal * C + noise * np.eye(len(C)), C)
     exact = np.linalg.eigvalsh((dense + dense.T) / 2)[::-1]
     for i in range(s["d"]):
-        yield row("gain", float(own[i]), exact=float(exact[i]), i=i + 1, t=t,
-                  eigenvalue=float(c[i]), limit=float(c[i] / lam2))  # fmt: skip
-    yield row("rank-d to PCA", float(np.sum((own - 1) ** 2)),
-              exact=float(np.sum((exact[: s["d"]] - 1) ** 2)), t=t)  # fmt: skip
+        yield row(
+            "gain",
+            float(own[i]),
+            exact=float(exact[i]),
+            i=i + 1,
+            t=t,
+            eigenvalue=float(c[i]),
+            limit=float(c[i] / lam2),
+        )
+    yield row(
+        "rank-d to PCA",
+        float(np.sum((own - 1) ** 2)),
+        exact=float(np.sum((exact[: s["d"]] - 1) ** 2)),
+        t=t,
+    )
 
 
 def _integrated(s: dict[str, Any], moment: fsd.SecondMoment, lam2: float) -> Iterator[Row]:
@@ -107,23 +134,36 @@ def draw(table: Table) -> Any:
         )
         axis.plot(60, rows[0]["limit"], marker=look["marker"], color=look["color"], clip_on=False)
         for held in table.present(series="integrated gain", i=place + 1):
-            axis.plot(4e-5, held["value"], marker=look["marker"], color=look["color"],
-                      clip_on=False, mfc="none", ms=8)  # fmt: skip
+            axis.plot(
+                4e-5,
+                held["value"],
+                marker=look["marker"],
+                color=look["color"],
+                clip_on=False,
+                mfc="none",
+                ms=8,
+            )
     axis.axhline(1, color="0.5", lw=0.8)
-    style.log_axes(axis, "t", r"gains $p_i$: $VV^\top = \sum_i p_i u_i u_i^\top$",
-                   "Rank-d minimiser: PCA as $t \\to 0$, $c_i/\\lambda^2$ as $t \\to \\infty$\n"
-                   "(filled, right: the limit; large hollow, left: integrated over t)",
-                   up="linear")  # fmt: skip
+    style.log_axes(
+        axis,
+        "t",
+        r"gains $p_i$: $VV^\top = \sum_i p_i u_i u_i^\top$",
+        "Rank-d minimiser: PCA as $t \\to 0$, $c_i/\\lambda^2$ as $t \\to \\infty$\n"
+        "(filled, right: the limit; large hollow, left: integrated over t)",
+        up="linear",
+    )
     axis.legend(loc="lower left", bbox_to_anchor=(0, 0.15))
     axis = axes[0, 1]
     rank = [{**r, "value": max(r["value"], 1e-33)} for r in table.present(series="rank-d to PCA")]
     style.points(axis, rank, "t", 0, label="rank-d closed form", line=True)
-    trained = [{**r, "value": max(r["value"], 1e-33)}
-               for r in table.present(series="trained to PCA")]  # fmt: skip
+    trained = [
+        {**r, "value": max(r["value"], 1e-33)} for r in table.present(series="trained to PCA")
+    ]
     style.points(axis, trained, "t", 1, label="orthonormal, trained (L-BFGS)", line=True)
     for held in table.present(series="closed form to PCA"):
-        axis.axhline(max(held["value"], 1e-33), label="orthonormal, closed form", color="#1f6fb4",
-                     ls=":")  # fmt: skip
+        axis.axhline(
+            max(held["value"], 1e-33), label="orthonormal, closed form", color="#1f6fb4", ls=":"
+        )
     style.log_axes(
         axis,
         "t",

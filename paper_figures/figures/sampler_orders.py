@@ -22,22 +22,27 @@ SUMMARY = (
 )
 ORDERS = {"ei_sde": 1, "em_sde": 1, "ei_ode": 1, "heun_ode": 2}
 NAMES = {
-    "ei_sde": "reverse SDE, exponential integrator", "em_sde": "reverse SDE, Euler-Maruyama",
-    "ei_ode": "ODE, exponential integrator", "heun_ode": "ODE, Heun",
-}  # fmt: skip
+    "ei_sde": "reverse SDE, exponential integrator",
+    "em_sde": "reverse SDE, Euler-Maruyama",
+    "ei_ode": "ODE, exponential integrator",
+    "heun_ode": "ODE, Heun",
+}
 RULES = {"ours": r"$L = 1/\lambda_{\min}^2$", "printed": r"$L = \lambda_{\max}^2$, as printed"}
 
 
 def settings(quick: bool) -> dict[str, Any]:
     """Sizes: a latent Gaussian, so that every law is known."""
     return {
-        "lam2": [4.0, 1.0, 0.02], "delta": 1e-3, "T": 10.0,
+        "lam2": [4.0, 1.0, 0.02],
+        "delta": 1e-3,
+        "T": 10.0,
         "steps": [32, 64, 128, 256] if quick else [16, 32, 64, 128, 256, 512, 1024],
         "rate": [0.4, 0.2, 0.1, 0.05] if quick else [0.8, 0.4, 0.2, 0.1, 0.05, 0.025, 0.0125],
-        "draws": 4000 if quick else 40_000, "drawn_steps": 64,
+        "draws": 4000 if quick else 40_000,
+        "drawn_steps": 64,
         # A compilation each.
         "drawn": ["ei_sde"] if quick else list(sampler.METHODS),
-    }  # fmt: skip
+    }
 
 
 def compute(settings: dict[str, Any], work: Work) -> Iterator[Row]:
@@ -46,14 +51,19 @@ def compute(settings: dict[str, Any], work: Work) -> Iterator[Row]:
     d = len(s["lam2"])
     # As many coordinates as the latent has: no direction is left whose law has no density.
     score = fsd.LinearScore.from_decoder(jnp.eye(d), latent_variance=s["lam2"])
-    clean = ThinGaussian(mean=jnp.zeros(d), basis=jnp.eye(d), variance=jnp.asarray(s["lam2"]),
-                         residual_variance=jnp.ones(()))  # fmt: skip
+    clean = ThinGaussian(
+        mean=jnp.zeros(d),
+        basis=jnp.eye(d),
+        variance=jnp.asarray(s["lam2"]),
+        residual_variance=jnp.ones(()),
+    )
     grids = {K: fsd.geometric_grid(s["delta"], s["T"], K) for K in s["steps"]}
     slopes = {"ours": 1 / min(s["lam2"]), "printed": max(s["lam2"])}
     rules = {
         (name, c): fsd.paper_grid(s["delta"], s["T"], rate=c, lipschitz=L)
-        for name, L in slopes.items() for c in s["rate"]
-    }  # fmt: skip
+        for name, L in slopes.items()
+        for c in s["rate"]
+    }
     most = max(len(times) for times in (*grids.values(), *rules.values())) - 1
     truth, start = clean.diffuse(s["delta"]), clean.diffuse(s["T"])
     for method in sampler.METHODS:
@@ -61,16 +71,24 @@ def compute(settings: dict[str, Any], work: Work) -> Iterator[Row]:
         for K, times in grids.items():
             law = law_of_steps(score, _padded(times, most), start, method=method, denoise=False)
             yield row("steps", float(fsd.gaussian_kl(truth, law)), method=method, metric="kl", K=K)
-            yield row("steps", float(fsd.bures_w2(truth, law)) ** 0.5, method=method, metric="w2",
-                      K=K)  # fmt: skip
-    normal = ThinGaussian(mean=jnp.zeros(d), basis=jnp.eye(d), variance=jnp.ones(d),
-                          residual_variance=jnp.ones(()))  # fmt: skip
+            yield row(
+                "steps", float(fsd.bures_w2(truth, law)) ** 0.5, method=method, metric="w2", K=K
+            )
+    normal = ThinGaussian(
+        mean=jnp.zeros(d), basis=jnp.eye(d), variance=jnp.ones(d), residual_variance=jnp.ones(())
+    )
     for (name, c), times in rules.items():
         steps = _padded(times, most)
         for begin, initial in (("exact", start), ("normal", normal)):
             law = law_of_steps(score, steps, initial, method="ei_sde", denoise=False)
-            yield row("step rule", float(fsd.gaussian_kl(truth, law)), rule=name, rate=c,
-                      start=begin, K=len(times) - 1)  # fmt: skip
+            yield row(
+                "step rule",
+                float(fsd.gaussian_kl(truth, law)),
+                rule=name,
+                rate=c,
+                start=begin,
+                K=len(times) - 1,
+            )
     ends = float(fsd.gaussian_kl(start, normal))
     yield row("start", ends, exact=_start(s), bound=d * float(np.exp(-s["T"])))
     work.tell("sampler-orders drawing")
@@ -129,8 +147,9 @@ def draw(table: Table) -> Any:
             rows = table.present(series="steps", method=method, metric=metric)
             order = ORDERS[method] * (2 if metric == "kl" else 1)
             style.points(axis, rows, "K", place, line=True, label=f"{name}: order {order}")
-        style.log_axes(axis, "number of steps", title,
-                       rf"Exact score and start, $\lambda_k^2$ = {lam2}")  # fmt: skip
+        style.log_axes(
+            axis, "number of steps", title, rf"Exact score and start, $\lambda_k^2$ = {lam2}"
+        )
         axis.set_xticks(table.settings["steps"], [str(K) for K in table.settings["steps"]])
         axis.minorticks_off()
         axis.legend(fontsize=7)
@@ -139,11 +158,21 @@ def draw(table: Table) -> Any:
         rows = table.present(series="step rule", rule=rule, start="normal")
         style.points(axis, rows, "rate", place, line=True, label=name)
         for r in rows:
-            axis.annotate(f"{r['K']} steps", (r["rate"], r["value"]), (5, -9), fontsize=6.5,
-                          textcoords="offset points", color="0.35")  # fmt: skip
-    style.log_axes(axis, "c", titles["kl"],
-                   "Lemma C.1 from N(0, I): exponential integrator,\n"
-                   r"$h_k = c\,\min(\max(t_k, 1/L), 1)$")  # fmt: skip
+            axis.annotate(
+                f"{r['K']} steps",
+                (r["rate"], r["value"]),
+                (5, -9),
+                fontsize=6.5,
+                textcoords="offset points",
+                color="0.35",
+            )
+    style.log_axes(
+        axis,
+        "c",
+        titles["kl"],
+        "Lemma C.1 from N(0, I): exponential integrator,\n"
+        r"$h_k = c\,\min(\max(t_k, 1/L), 1)$",
+    )
     axis.set_xticks(table.settings["rate"], [str(c) for c in table.settings["rate"]])
     axis.minorticks_off()
     axis.legend(fontsize=7)
@@ -163,6 +192,8 @@ def _samples(axis: Any, table: Table) -> None:
     axis.set_xticks(range(len(rows)), names, fontsize=7)
     axis.set_xlim(-0.5, len(rows) - 0.5)
     axis.set_ylim(0, 1.15)
-    axis.set(ylabel=r"$E\,|x|^2$ of samples over the exact one",
-             title="Samples beside their exact law (2 s.e.);\n"
-                   "the drift printed in Section 3.1 beside the truth")  # fmt: skip
+    axis.set(
+        ylabel=r"$E\,|x|^2$ of samples over the exact one",
+        title="Samples beside their exact law (2 s.e.);\n"
+        "the drift printed in Section 3.1 beside the truth",
+    )

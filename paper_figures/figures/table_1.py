@@ -39,9 +39,12 @@ def compute(settings: dict[str, Any], work: Work) -> Iterator[Row]:
         values[FLOORED] = max(5, values[SHORT] or 0)
         values[WHOLE] = given.latent_dim
         values[MATCHED] = theory.plan(
-            rule=MATCHED, latent_dim=given.latent_dim, n_s=given.n_s,
-            latent_variance=settings["latent_variance"], time=settings["t"],
-        ).n_ta  # fmt: skip
+            rule=MATCHED,
+            latent_dim=given.latent_dim,
+            n_s=given.n_s,
+            latent_variance=settings["latent_variance"],
+            time=settings["t"],
+        ).n_ta
         for rule, value in values.items():
             yield row("n_ta", value, rule=rule, **size)
         yield row("alpha", log_exponent(given.n_s, given.latent_dim), **size)
@@ -59,9 +62,7 @@ def draw(table: Table) -> Any:
     ]
     for rule, words in WORDS.items():
         lines.append([words, *(_cell(table, rule, name) for name in names)])
-    style.text_table(
-        axes[0, 0], ["", *names], lines, widths=(0.38, *(0.124 for _ in names))
-    )  # fmt: skip
+    style.text_table(axes[0, 0], ["", *names], lines, widths=(0.38, *(0.124 for _ in names)))
     axes[0, 0].set_title(r"Table 1: target samples $n_{ta}$ by each rule", loc="left", pad=12)
     return figure
 

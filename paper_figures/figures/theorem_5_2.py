@@ -73,12 +73,15 @@ def compute(settings: dict[str, Any], work: Work) -> Iterator[Row]:
 def _theory(cell: Row) -> Row:
     """Exact mean and bound of a cell."""
     size = {
-        "latent_dim": cell["d"], "n_ta": cell["n_ta"], "latent_variance": cell["latent_variance"],
+        "latent_dim": cell["d"],
+        "n_ta": cell["n_ta"],
+        "latent_variance": cell["latent_variance"],
         "time": cell["t"],
-    }  # fmt: skip
+    }
     perfect = cell["n_s"] is None
-    bound = theory.theorem_5_2(ambient_dim=cell["D"] or AMBIENT,
-                               n_s=LARGE if perfect else cell["n_s"], **size)  # fmt: skip
+    bound = theory.theorem_5_2(
+        ambient_dim=cell["D"] or AMBIENT, n_s=LARGE if perfect else cell["n_s"], **size
+    )
     return {
         "exact": theory.expected_subspace_error(n_s=cell["n_s"], **size),
         "bound": bound.terms["target"] if perfect else bound.value,
@@ -116,8 +119,9 @@ def _from_data(D: int, replicates: int) -> Row:
 
 def _least_constant() -> Row:
     """By how much the bound's n_ta term with constant one lies below the exact error."""
-    grid = list(itertools.product((1, 2, 8), (1, 8, 64), (0.01, 0.1, 1.0, 5.0),
-                                  (0.01, 0.1, 1.0, 10.0)))  # fmt: skip
+    grid = list(
+        itertools.product((1, 2, 8), (1, 8, 64), (0.01, 0.1, 1.0, 5.0), (0.01, 0.1, 1.0, 10.0))
+    )
     exact, bound = [], []
     for d, n, t, variance in grid:
         size: dict[str, Any] = {"latent_dim": d, "n_ta": n, "latent_variance": variance, "time": t}
@@ -136,8 +140,12 @@ def _rotated() -> Iterator[Row]:
     B = np.linalg.qr(A + 0.1 * draw.normal(size=A.shape))[0]
     before, after = (float(fsd.subspace_error(V, A)) for V in (B, B @ Q))
     yield row("rotation", after, exact=before, measure="subspace error")
-    yield row("rotation", float(np.sum((B @ Q - A) ** 2)), exact=float(np.sum((B - A) ** 2)),
-              measure="|| V - A ||_F^2")  # fmt: skip
+    yield row(
+        "rotation",
+        float(np.sum((B @ Q - A) ** 2)),
+        exact=float(np.sum((B - A) ** 2)),
+        measure="|| V - A ||_F^2",
+    )
 
 
 def draw(table: Table) -> Any:
@@ -185,7 +193,15 @@ def _alone(axis: Any, rows: list[Row], name: str, words: str) -> None:
 
 
 def _held(name: str) -> str:
-    short = {"n_ta": r"$n_{ta}$", "n_s": r"$n_s$", "d": "$d$", "t": "$t$",
-             "latent_variance": r"$\lambda^2$"}  # fmt: skip
-    return ", ".join(f"{short[k]} = {v:g}" for k, v in BASE.items()
-                     if k != name and (name, k) != ("t", "latent_variance"))  # fmt: skip
+    short = {
+        "n_ta": r"$n_{ta}$",
+        "n_s": r"$n_s$",
+        "d": "$d$",
+        "t": "$t$",
+        "latent_variance": r"$\lambda^2$",
+    }
+    return ", ".join(
+        f"{short[k]} = {v:g}"
+        for k, v in BASE.items()
+        if k != name and (name, k) != ("t", "latent_variance")
+    )

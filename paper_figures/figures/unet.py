@@ -33,10 +33,18 @@ def compute(settings: dict[str, Any], _work: Work) -> Iterator[Row]:
     for r in records.read(ROOT / settings["record"]):
         sizes = {name: r[name] for name in ("n_ta", "n_s", "D", "samples")}
         yield row(
-            r["metric"], r["value"], stderr=r["stderr"], status=r["status"], low=r["low"],
-            high=r["high"], method=r["method"], step=r["step"], draw=r["draw"], data=r["data"],
+            r["metric"],
+            r["value"],
+            stderr=r["stderr"],
+            status=r["status"],
+            low=r["low"],
+            high=r["high"],
+            method=r["method"],
+            step=r["step"],
+            draw=r["draw"],
+            data=r["data"],
             **sizes,
-        )  # fmt: skip
+        )
 
 
 def draw(table: Table) -> Any:

@@ -27,8 +27,14 @@ def _source(rows: list[Row], lemma: str, claim: str) -> Verdict:
         ours=worst <= SIGMAS and abs(slope.value - exact) <= SIGMAS * slope.stderr + 0.01,
         beyond=slope.high < bound,
     )
-    return Verdict(verdict=verdict, reason=f"Lemma {lemma}, {words}", measured=slope.value,
-                   low=slope.low, high=slope.high, exact=exact)  # fmt: skip
+    return Verdict(
+        verdict=verdict,
+        reason=f"Lemma {lemma}, {words}",
+        measured=slope.value,
+        low=slope.low,
+        high=slope.high,
+        exact=exact,
+    )
 
 
 def lemma_b_1(table: Table) -> Verdict:
@@ -71,8 +77,13 @@ def lemma_d_1(table: Table) -> Verdict:
         f"biases and slacks in each: at most {worst['value']:.1e} where {worst['bound']} is allowed"
     )
     sound = all(0 <= r["value"] <= 1 for r in rows)
-    return Verdict(verdict=decide(printed=worst["value"] <= worst["bound"], ours=sound),
-                   reason=words, measured=worst["value"], low=0.0, high=worst["value"])  # fmt: skip
+    return Verdict(
+        verdict=decide(printed=worst["value"] <= worst["bound"], ours=sound),
+        reason=words,
+        measured=worst["value"],
+        low=0.0,
+        high=worst["value"],
+    )
 
 
 def lemma_d_2(table: Table) -> Verdict:
@@ -90,9 +101,14 @@ def lemma_d_2(table: Table) -> Verdict:
         f"{exact:.3f}); where n >= d + log(1/delta_1), {max(settled):.2f} times the bound serves"
     )
     agree = abs(one["value"] - exact) <= SIGMAS * one["stderr"] and max(settled) < 1.6
-    return Verdict(verdict=decide(printed=not over, ours=agree), reason=words,
-                   measured=one["value"], low=one["value"] - 2 * one["stderr"],
-                   high=one["value"] + 2 * one["stderr"], exact=exact)  # fmt: skip
+    return Verdict(
+        verdict=decide(printed=not over, ours=agree),
+        reason=words,
+        measured=one["value"],
+        low=one["value"] - 2 * one["stderr"],
+        high=one["value"] + 2 * one["stderr"],
+        exact=exact,
+    )
 
 
 def _one_vector(d: int, failure: float) -> float:

@@ -24,14 +24,23 @@ def _three(row: Row, words: str, *, tolerance: float = 1e-6) -> Verdict:
         agree, holds = (close(measured, x, tolerance) for x in (ours, printed))
     low, high = interval(row)
     reason = f"{words}: measured {measured:.5g}, ours {ours:.5g}, printed {printed:.5g}"
-    return Verdict(verdict=decide(printed=holds, ours=agree), reason=reason, measured=measured,
-                   low=low, high=high, exact=ours)  # fmt: skip
+    return Verdict(
+        verdict=decide(printed=holds, ours=agree),
+        reason=reason,
+        measured=measured,
+        low=low,
+        high=high,
+        exact=ours,
+    )
 
 
 def assumption_3_1(table: Table) -> Verdict:
     """Confirmed if the simulated worlds satisfy it: orthonormal bases, one latent law, no rest."""
-    flat = max(r["value"] for name in ("orthonormal columns", "outside the subspace")
-               for r in table.select(series=name))  # fmt: skip
+    flat = max(
+        r["value"]
+        for name in ("orthonormal columns", "outside the subspace")
+        for r in table.select(series=name)
+    )
     rows = table.select(series="latent variance")
     worst = worst_sigmas(rows)
     right = flat < EXACT and worst <= SIGMAS
@@ -40,8 +49,14 @@ def assumption_3_1(table: Table) -> Verdict:
         f"subspaces at most {flat:.0e}, latent variances of source and target within {worst:.1f} "
         "standard errors of the shared ones; real images satisfy it only approximately"
     )
-    return Verdict(verdict=CONFIRMED if right else NOT_REPRODUCED, reason=words,
-                   measured=worst, low=0.0, high=SIGMAS, exact=None)  # fmt: skip
+    return Verdict(
+        verdict=CONFIRMED if right else NOT_REPRODUCED,
+        reason=words,
+        measured=worst,
+        low=0.0,
+        high=SIGMAS,
+        exact=None,
+    )
 
 
 def assumption_4_1(table: Table) -> Verdict:
@@ -55,8 +70,14 @@ def assumption_4_1(table: Table) -> Verdict:
         "an assumption, satisfied by the latent Gaussian with c_0 = lambda_min^2, C_Z = sum "
         f"lambda_k^2, C_2 = 1/lambda_max^2: moments within {worst:.1f} standard errors"
     )
-    return Verdict(verdict=CONFIRMED if right else NOT_REPRODUCED, reason=words,
-                   measured=energy["value"], low=low, high=high, exact=energy["exact"])  # fmt: skip
+    return Verdict(
+        verdict=CONFIRMED if right else NOT_REPRODUCED,
+        reason=words,
+        measured=energy["value"],
+        low=low,
+        high=high,
+        exact=energy["exact"],
+    )
 
 
 def assumption_4_2(table: Table) -> Verdict:
@@ -67,9 +88,14 @@ def assumption_4_2(table: Table) -> Verdict:
         "an assumption, satisfied by the latent Gaussian with beta = max(1, 1/lambda_min^2): the "
         "largest norm of the score's Jacobian over t, by differentiation"
     )
-    return Verdict(verdict=CONFIRMED if right else NOT_REPRODUCED, reason=words,
-                   measured=found["value"], low=found["value"], high=found["value"],
-                   exact=found["exact"])  # fmt: skip
+    return Verdict(
+        verdict=CONFIRMED if right else NOT_REPRODUCED,
+        reason=words,
+        measured=found["value"],
+        low=found["value"],
+        high=found["value"],
+        exact=found["exact"],
+    )
 
 
 def latent_score(table: Table) -> Verdict:
@@ -85,8 +111,14 @@ def decomposition(table: Table) -> Verdict:
     outside = table.select(series="score outside")
     right = off < 1e-6 and all(close(r["value"], r["exact"], 1e-6) for r in outside)
     words = "largest relative difference of grad log q_t by differentiation from the decomposition"
-    return Verdict(verdict=CONFIRMED if right else NOT_REPRODUCED, reason=words, measured=off,
-                   low=0.0, high=off, exact=0.0)  # fmt: skip
+    return Verdict(
+        verdict=CONFIRMED if right else NOT_REPRODUCED,
+        reason=words,
+        measured=off,
+        low=0.0,
+        high=off,
+        exact=0.0,
+    )
 
 
 def lipschitz(table: Table) -> Verdict:
@@ -105,8 +137,14 @@ def constant_difference(table: Table) -> Verdict:
         f"loss less score error of {len(rows)} random decoders varies by {spread:.0e}; the loss by "
         f"drawing the noise is {sigmas(drawn):.1f} standard errors from its closed form"
     )
-    return Verdict(verdict=CONFIRMED if right else NOT_REPRODUCED, reason=words,
-                   measured=drawn["value"], low=low, high=high, exact=drawn["exact"])  # fmt: skip
+    return Verdict(
+        verdict=CONFIRMED if right else NOT_REPRODUCED,
+        reason=words,
+        measured=drawn["value"],
+        low=low,
+        high=high,
+        exact=drawn["exact"],
+    )
 
 
 def simplified(table: Table) -> Verdict:
@@ -115,8 +153,14 @@ def simplified(table: Table) -> Verdict:
     low, high = interval(found)
     words = f"by drawing the noise, {sigmas(found):.1f} standard errors from the closed form"
     verdict = CONFIRMED if sigmas(found) <= SIGMAS else NOT_REPRODUCED
-    return Verdict(verdict=verdict, reason=words, measured=found["value"], low=low, high=high,
-                   exact=found["exact"])  # fmt: skip
+    return Verdict(
+        verdict=verdict,
+        reason=words,
+        measured=found["value"],
+        low=low,
+        high=high,
+        exact=found["exact"],
+    )
 
 
 def reverse_sign(table: Table) -> Verdict:
@@ -157,13 +201,25 @@ def last_step(table: Table) -> Verdict:
         f"{least['printed']:.3g}"
     )
     verdict = decide(printed=all(r["value"] >= r["printed"] * (1 - 1e-9) for r in rows), ours=agree)
-    return Verdict(verdict=verdict, reason=words, measured=least["value"], low=least["value"],
-                   high=least["value"], exact=least["exact"])  # fmt: skip
+    return Verdict(
+        verdict=verdict,
+        reason=words,
+        measured=least["value"],
+        low=least["value"],
+        high=least["value"],
+        exact=least["exact"],
+    )
 
 
 def schedule(table: Table) -> Verdict:
     """Confirmed if a rate beta_t only rescales time in the closed form."""
     found = table.one(series="rescaled time")["value"]
     words = "largest difference of the gains for a linear beta_t and for the rescaled time"
-    return Verdict(verdict=CONFIRMED if found < EXACT else NOT_REPRODUCED, reason=words,
-                   measured=found, low=0.0, high=found, exact=0.0)  # fmt: skip
+    return Verdict(
+        verdict=CONFIRMED if found < EXACT else NOT_REPRODUCED,
+        reason=words,
+        measured=found,
+        low=0.0,
+        high=found,
+        exact=0.0,
+    )

@@ -43,8 +43,11 @@ def signal_factor(table: Table) -> Verdict:
 
 def population(table: Table) -> Verdict:
     """Confirmed if the formula (with its factor) recovers the subspace from the population's C."""
-    worst = max(r["value"] for name in ("with its factor", "rank_minimizer")
-                for r in table.select(series="population", formula=name))  # fmt: skip
+    worst = max(
+        r["value"]
+        for name in ("with its factor", "rank_minimizer")
+        for r in table.select(series="population", formula=name)
+    )
     verdict = CONFIRMED if worst < EXACT else NOT_REPRODUCED
     words = f"largest || VV' - AA' ||_F^2 over t: {worst:.1e}, by the formula and by rank_minimizer"
     return Verdict(verdict=verdict, reason=words, measured=worst, low=0.0, high=worst, exact=0.0)
@@ -58,17 +61,22 @@ def _population(table: Table, name: str, words: str) -> Verdict:
         f"before C it is at most {max(good):.0e} from it"
     )
     verdict = decide(printed=max(bad) < EXACT, ours=max(good) < EXACT)
-    return Verdict(verdict=verdict, reason=reason, measured=max(bad), low=min(bad), high=max(bad),
-                   exact=0.0)  # fmt: skip
+    return Verdict(
+        verdict=verdict, reason=reason, measured=max(bad), low=min(bad), high=max(bad), exact=0.0
+    )
 
 
 def truncation(table: Table) -> Verdict:
     """Printed: the formula is the minimiser over rank d whatever C is."""
     pairs = [
-        (raw, kept) for raw, kept in zip(table.select(series="raw formula"),
-                                         table.select(series="truncated to rank d"), strict=True)
+        (raw, kept)
+        for raw, kept in zip(
+            table.select(series="raw formula"),
+            table.select(series="truncated to rank d"),
+            strict=True,
+        )
         if raw["tau"] >= 0.3
-    ]  # fmt: skip
+    ]
     better = all(
         raw["value"] - kept["value"] > SIGMAS * (raw["stderr"] ** 2 + kept["stderr"] ** 2) ** 0.5
         for raw, kept in pairs
@@ -81,8 +89,14 @@ def truncation(table: Table) -> Verdict:
         f"on the truncation is nearer to the truth (at tau = {raw['tau']:g}: {kept['value']:.3g} "
         f"against {raw['value']:.3g})"
     )
-    return Verdict(verdict=decide(printed=not better, ours=same < EXACT), reason=words,
-                   measured=raw["value"], low=low, high=high, exact=None)  # fmt: skip
+    return Verdict(
+        verdict=decide(printed=not better, ours=same < EXACT),
+        reason=words,
+        measured=raw["value"],
+        low=low,
+        high=high,
+        exact=None,
+    )
 
 
 def unattained(table: Table) -> Verdict:
@@ -117,8 +131,14 @@ def saddles(table: Table) -> Verdict:
         f"{max(r['value'] for r in counts)} directions of descent"
     )
     ours = flat < EXACT and right and minima == 1
-    return Verdict(verdict=decide(printed=len(counts) == 1, ours=ours), reason=words,
-                   measured=flat, low=0.0, high=flat, exact=0.0)  # fmt: skip
+    return Verdict(
+        verdict=decide(printed=len(counts) == 1, ours=ours),
+        reason=words,
+        measured=flat,
+        low=0.0,
+        high=flat,
+        exact=0.0,
+    )
 
 
 def _far(rows: list[Row]) -> float:
@@ -139,8 +159,14 @@ def is_pca(table: Table) -> Verdict:
     )
     every = max(trained, closed) < EXACT
     verdict = decide(printed=start < 1e-6, ours=off < EXACT and every, beyond=every)
-    return Verdict(verdict=verdict, reason=words, measured=max(trained, closed), low=0.0,
-                   high=max(trained, closed), exact=0.0)  # fmt: skip
+    return Verdict(
+        verdict=verdict,
+        reason=words,
+        measured=max(trained, closed),
+        low=0.0,
+        high=max(trained, closed),
+        exact=0.0,
+    )
 
 
 def late_gains(table: Table) -> Verdict:
@@ -152,5 +178,11 @@ def late_gains(table: Table) -> Verdict:
         f"at t = {apart['t']:g} the rank-d minimiser is {apart['value']:.3g} from PCA, and its "
         f"gains are c_i/lambda^2 up to {end:.0e}: they carry the sample's spectrum"
     )
-    return Verdict(verdict=verdict, reason=words, measured=apart["value"], low=apart["value"],
-                   high=apart["value"], exact=apart["exact"])  # fmt: skip
+    return Verdict(
+        verdict=verdict,
+        reason=words,
+        measured=apart["value"],
+        low=apart["value"],
+        high=apart["value"],
+        exact=apart["exact"],
+    )

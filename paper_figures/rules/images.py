@@ -13,8 +13,10 @@ MEMBERS = 0.5
 
 def memorises(table: Table) -> Verdict:
     """Confirmed if everything tuned copies for every n_ta, and encoder and decoder as the truth."""
-    rows = {name: table.select(series="f_mem", method=name)
-            for name in ("everything", "encoder_decoder", "real")}  # fmt: skip
+    rows = {
+        name: table.select(series="f_mem", method=name)
+        for name in ("everything", "encoder_decoder", "real")
+    }
     copied, new, real = rows.values()
     fewest = min(copied, key=lambda r: r["value"])
     most = max(new, key=lambda r: r["value"])
@@ -28,8 +30,13 @@ def memorises(table: Table) -> Verdict:
     )
     printed = fewest["low"] > COPIES
     shares = all(0 <= r["value"] <= 1 for own in rows.values() for r in own)
-    return Verdict(verdict=decide(printed=printed, ours=printed and like and shares), reason=words,
-                   measured=fewest["value"], low=fewest["low"], high=fewest["high"])  # fmt: skip
+    return Verdict(
+        verdict=decide(printed=printed, ours=printed and like and shares),
+        reason=words,
+        measured=fewest["value"],
+        low=fewest["low"],
+        high=fewest["high"],
+    )
 
 
 def _alike(new: Row, real: Row) -> bool:
@@ -61,8 +68,13 @@ def pictures(table: Table) -> Verdict:
     ours = COPIES < copied["low"] <= 1 and all(r["high"] < NEW for r in new)
     ours = ours and share["source"]["high"] < members["low"]
     verdict = decide(printed=ours and members["low"] > MEMBERS, ours=ours)
-    return Verdict(verdict=verdict, reason=words, measured=members["value"], low=members["low"],
-                   high=members["high"])  # fmt: skip
+    return Verdict(
+        verdict=verdict,
+        reason=words,
+        measured=members["value"],
+        low=members["low"],
+        high=members["high"],
+    )
 
 
 PAPER_STEPS = 2000
@@ -98,8 +110,13 @@ def along_steps(table: Table) -> Verdict:
     printed, ours = (all(getattr(f, claim) for f in judges) for claim in ("printed", "ours"))
     copied = [r for each in judges for r in each.copied]
     low, high = (_mean(copied, name) for name in ("low", "high"))
-    return Verdict(verdict=decide(printed=printed, ours=ours), reason=reason,
-                   measured=_mean(copied), low=low, high=high)  # fmt: skip
+    return Verdict(
+        verdict=decide(printed=printed, ours=ours),
+        reason=reason,
+        measured=_mean(copied),
+        low=low,
+        high=high,
+    )
 
 
 def _along_steps(table: Table, data: str) -> Finding:

@@ -74,8 +74,13 @@ def theorem(table: Table) -> Verdict:
         )
     first = slopes[0]
     verdict = decide(printed=right, ours=right, beyond=all(s.high < -0.5 for s in slopes))
-    return Verdict(verdict=verdict, reason="; ".join(words), measured=first.value, low=first.low,
-                   high=first.high)  # fmt: skip
+    return Verdict(
+        verdict=verdict,
+        reason="; ".join(words),
+        measured=first.value,
+        low=first.low,
+        high=first.high,
+    )
 
 
 def overfits(table: Table) -> Verdict:
@@ -94,8 +99,13 @@ def overfits(table: Table) -> Verdict:
             f"[{own.low:.2f}, {own.high:.2f}], claimed {-2 / d:.2g}"
         )
     first = slopes[0]
-    return Verdict(verdict=decide(printed=printed, ours=worse), reason="; ".join(words),
-                   measured=first.value, low=first.low, high=first.high)  # fmt: skip
+    return Verdict(
+        verdict=decide(printed=printed, ours=worse),
+        reason="; ".join(words),
+        measured=first.value,
+        low=first.low,
+        high=first.high,
+    )
 
 
 def moments(table: Table) -> Verdict:
@@ -109,8 +119,14 @@ def moments(table: Table) -> Verdict:
         "an assumption, satisfied by the mixtures of Gaussians that networks are trained on: "
         f"C_Z and c_0 within {worst:.1f} standard errors of samples"
     )
-    return Verdict(verdict=CONFIRMED if right else NOT_REPRODUCED, reason=words,
-                   measured=found["value"], low=low, high=high, exact=found["exact"])  # fmt: skip
+    return Verdict(
+        verdict=CONFIRMED if right else NOT_REPRODUCED,
+        reason=words,
+        measured=found["value"],
+        low=low,
+        high=high,
+        exact=found["exact"],
+    )
 
 
 def lipschitz(table: Table) -> Verdict:
@@ -124,5 +140,10 @@ def lipschitz(table: Table) -> Verdict:
         "an assumption, satisfied by the mixtures: largest slope of the on-support score at "
         f"sampled points {worst['value']:.3g} at t = {worst['t']:g}, bound {worst['bound']:.3g}"
     )
-    return Verdict(verdict=CONFIRMED if right else NOT_REPRODUCED, reason=words,
-                   measured=worst["value"], low=worst["value"], high=worst["value"])  # fmt: skip
+    return Verdict(
+        verdict=CONFIRMED if right else NOT_REPRODUCED,
+        reason=words,
+        measured=worst["value"],
+        low=worst["value"],
+        high=worst["value"],
+    )

@@ -40,8 +40,11 @@ def _source_dims(table: Table) -> list[int]:
 
 def theorem(table: Table) -> Verdict:
     """Sharper if the exact curve fits, the bound holds, and the rate in n_s beats -1/2."""
-    rows = [r for axis in ("n_ta", "n_s", "latent_variance", "d", "D")
-            for r in table.select(series=f"against {axis}")]  # fmt: skip
+    rows = [
+        r
+        for axis in ("n_ta", "n_s", "latent_variance", "d", "D")
+        for r in table.select(series=f"against {axis}")
+    ]
     source, exact = _slope(table.select(series="n_s alone, d 8"), "n_s")
     target, _ = _slope(table.select(series="n_ta alone"), "n_ta")
     worst = worst_sigmas(rows)
@@ -56,8 +59,14 @@ def theorem(table: Table) -> Verdict:
         "theorem has -1 and -1/2"
     )
     verdict = decide(printed=holds, ours=agree, beyond=source.high < -0.5)
-    return Verdict(verdict=verdict, reason=words, measured=source.value, low=source.low,
-                   high=source.high, exact=exact)  # fmt: skip
+    return Verdict(
+        verdict=verdict,
+        reason=words,
+        measured=source.value,
+        low=source.low,
+        high=source.high,
+        exact=exact,
+    )
 
 
 def target_rate(table: Table) -> Verdict:
@@ -66,8 +75,14 @@ def target_rate(table: Table) -> Verdict:
     fits = abs(slope.value - exact) <= SIGMAS * slope.stderr + 0.01
     right = fits and abs(exact + 1) < 0.05
     words = f"log-log slope from n_ta = {SETTLED['n_ta']} on, with a perfect source; claimed: -1"
-    return Verdict(verdict=CONFIRMED if right else NOT_REPRODUCED, reason=words,
-                   measured=slope.value, low=slope.low, high=slope.high, exact=exact)  # fmt: skip
+    return Verdict(
+        verdict=CONFIRMED if right else NOT_REPRODUCED,
+        reason=words,
+        measured=slope.value,
+        low=slope.low,
+        high=slope.high,
+        exact=exact,
+    )
 
 
 def better_in_target(table: Table) -> Verdict:
@@ -99,9 +114,14 @@ def source_exponent(table: Table) -> Verdict:
     alike = max(values) - min(values) < 0.05
     words = "slopes in n_s: " + ", ".join(f"{s.value:.3f} at d = {d}" for d, s in slopes.items())
     right = alike and all(abs(v + 1) < 0.1 for v in values)
-    return Verdict(verdict=CONFIRMED if right else NOT_REPRODUCED, reason=words,
-                   measured=max(values), low=min(s.low for s in slopes.values()),
-                   high=max(s.high for s in slopes.values()), exact=-1.0)  # fmt: skip
+    return Verdict(
+        verdict=CONFIRMED if right else NOT_REPRODUCED,
+        reason=words,
+        measured=max(values),
+        low=min(s.low for s in slopes.values()),
+        high=max(s.high for s in slopes.values()),
+        exact=-1.0,
+    )
 
 
 def ambient(table: Table) -> Verdict:
@@ -128,8 +148,9 @@ def ambient(table: Table) -> Verdict:
 
 def large_time(table: Table) -> Verdict:
     """Printed: a large t helps when lambda^2 is large. Ours: the error grows with t, always."""
-    runs = {v: table.select(series=f"against t, lambda^2 {v:g}")
-            for v in table.settings["variances"]}  # fmt: skip
+    runs = {
+        v: table.select(series=f"against t, lambda^2 {v:g}") for v in table.settings["variances"]
+    }
     grows = all(
         a["exact"] <= b["exact"] for rows in runs.values() for a, b in itertools.pairwise(rows)
     ) and all(
@@ -158,8 +179,14 @@ def constant(table: Table) -> Verdict:
     found = table.one(series="least constant")
     value = found["value"]
     words = f"the exact error is up to {value:.3g} times the n_ta term, {found['note']}"
-    return Verdict(verdict=decide(printed=value <= 1, ours=0 < value < float("inf")), reason=words,
-                   measured=value, low=value, high=value, exact=1.0)  # fmt: skip
+    return Verdict(
+        verdict=decide(printed=value <= 1, ours=0 < value < float("inf")),
+        reason=words,
+        measured=value,
+        low=value,
+        high=value,
+        exact=1.0,
+    )
 
 
 def rotation(table: Table) -> Verdict:
@@ -171,9 +198,14 @@ def rotation(table: Table) -> Verdict:
         f"V -> VQ moves || VV' - AA' ||_F^2 by {abs(own['value'] - own['exact']):.0e}, and "
         f"|| V - A ||_F^2 from {raw['exact']:.3g} to {raw['value']:.3g}"
     )
-    return Verdict(verdict=CONFIRMED if right else NOT_REPRODUCED, reason=words,
-                   measured=own["value"], low=own["value"], high=own["value"],
-                   exact=own["exact"])  # fmt: skip
+    return Verdict(
+        verdict=CONFIRMED if right else NOT_REPRODUCED,
+        reason=words,
+        measured=own["value"],
+        low=own["value"],
+        high=own["value"],
+        exact=own["exact"],
+    )
 
 
 def _sweep(table: Table, method: str, n_ta: int, n_s: int = BASE["n_s"]) -> Row:
@@ -197,8 +229,9 @@ def escapes(table: Table) -> Verdict:
         f"and the same for every larger n_ta; within {worst:.1f} standard errors of exact values"
     )
     verdict = decide(printed=high < scratch["value"], ours=worst <= SIGMAS, beyond=ratio > 100)
-    return Verdict(verdict=verdict, reason=words, measured=few["value"], low=low, high=high,
-                   exact=few["exact"])  # fmt: skip
+    return Verdict(
+        verdict=verdict, reason=words, measured=few["value"], low=low, high=high, exact=few["exact"]
+    )
 
 
 def below_d(table: Table) -> Verdict:
@@ -237,22 +270,30 @@ def weaker_constraint(table: Table) -> Verdict:
         f"{ratio:.0f} times that of the orthonormal one, and that of training from scratch "
         f"({drawn['value']:.3g} on drawn data)"
     )
-    return Verdict(verdict=decide(printed=ratio < 2, ours=worst <= SIGMAS), reason=words,
-                   measured=free["value"], low=low, high=high, exact=free["exact"])  # fmt: skip
+    return Verdict(
+        verdict=decide(printed=ratio < 2, ours=worst <= SIGMAS),
+        reason=words,
+        measured=free["value"],
+        low=low,
+        high=high,
+        exact=free["exact"],
+    )
 
 
 def threshold(table: Table) -> Verdict:
     """Confirmed if PCA loses the subspace below the spiked-covariance threshold only."""
     s = table.settings
-    level = theory.spiked_threshold(latent_dim=s["d"], n_ta=s["n_ta"], ambient_dim=s["D"],
-                                    residual_variance=s["tau"] ** 2)  # fmt: skip
+    level = theory.spiked_threshold(
+        latent_dim=s["d"], n_ta=s["n_ta"], ambient_dim=s["D"], residual_variance=s["tau"] ** 2
+    )
     rows = table.select(series="threshold")
     lost = [r for r in rows if r["latent_variance"] < 0.6 * level]
     found = [r for r in rows if r["latent_variance"] > 2 * level]
     # The limit's own error is of order 1/sqrt(n_ta) there; the signs are what decides.
     right = all(r["value"] > 2 * s["d"] * 0.98 for r in lost)
-    right = right and all(abs(r["value"] - r["exact"]) < 0.05 * r["exact"] + 4 * r["stderr"]
-                          for r in found)  # fmt: skip
+    right = right and all(
+        abs(r["value"] - r["exact"]) < 0.05 * r["exact"] + 4 * r["stderr"] for r in found
+    )
     top = found[-1]
     low, high = interval(top)
     words = (
@@ -260,8 +301,14 @@ def threshold(table: Table) -> Verdict:
         f"largest value {2 * s['d']} up to 2%; at {top['latent_variance']:g} it is "
         f"{top['value']:.3g}, where the limit says {top['exact']:.3g}"
     )
-    return Verdict(verdict=CONFIRMED if right else NOT_REPRODUCED, reason=words,
-                   measured=top["value"], low=low, high=high, exact=top["exact"])  # fmt: skip
+    return Verdict(
+        verdict=CONFIRMED if right else NOT_REPRODUCED,
+        reason=words,
+        measured=top["value"],
+        low=low,
+        high=high,
+        exact=top["exact"],
+    )
 
 
 def class_floor(table: Table) -> Verdict:
@@ -276,6 +323,11 @@ def class_floor(table: Table) -> Verdict:
         f"{first['value']:.2g} at t = {first['t']:g}, as the formula says, and none with a "
         "residual gain; without noise (Assumption 3.1) the class is complete"
     )
-    return Verdict(verdict=decide(printed=first["value"] < 1e-9, ours=agree), reason=words,
-                   measured=first["value"], low=first["value"], high=first["value"],
-                   exact=first["exact"])  # fmt: skip
+    return Verdict(
+        verdict=decide(printed=first["value"] < 1e-9, ours=agree),
+        reason=words,
+        measured=first["value"],
+        low=first["value"],
+        high=first["value"],
+        exact=first["exact"],
+    )

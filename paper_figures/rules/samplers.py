@@ -36,8 +36,9 @@ def orders(table: Table) -> Verdict:
     worst = worst_sigmas(table.select(series="drawn"))
     right = worst <= SIGMAS and all(
         abs(slope.value + power * ORDERS[method]) < BEND * power * ORDERS[method]
-        for method, pair in found.items() for slope, power in zip(pair, (1, 2), strict=True)
-    )  # fmt: skip
+        for method, pair in found.items()
+        for slope, power in zip(pair, (1, 2), strict=True)
+    )
     wrong = table.one(series="drift +f")
     words = (
         "exact laws; slopes in the number of steps of W2 and KL: "
@@ -47,8 +48,14 @@ def orders(table: Table) -> Verdict:
         f"({sigmas(wrong):.0f} standard errors off)"
     )
     first = found["ei_sde"][0]
-    return Verdict(verdict=CONFIRMED if right else NOT_REPRODUCED, reason=words,
-                   measured=first.value, low=first.low, high=first.high, exact=-1.0)  # fmt: skip
+    return Verdict(
+        verdict=CONFIRMED if right else NOT_REPRODUCED,
+        reason=words,
+        measured=first.value,
+        low=first.low,
+        high=first.high,
+        exact=-1.0,
+    )
 
 
 def lemma_c_1(table: Table) -> Verdict:
@@ -73,10 +80,11 @@ def lemma_c_1(table: Table) -> Verdict:
     agree = close(start["value"], start["exact"], 1e-5) and start["value"] <= start["bound"]
     agree = agree and abs(slopes["ours"].value - 2) < 2 * BEND
     coarse = {
-        rule: max(table.select(series="step rule", rule=rule, start="exact"),
-                  key=lambda r: r["rate"])
+        rule: max(
+            table.select(series="step rule", rule=rule, start="exact"), key=lambda r: r["rate"]
+        )
         for rule in slopes
-    }  # fmt: skip
+    }
     words = (
         f"latent Gaussian, exact score: the KL falls like c^({slopes['ours'].value:.2f}) with L = "
         f"1/lambda_min^2 and c^({slopes['printed'].value:.2f}) with the printed lambda_max^2; at c "
@@ -87,8 +95,9 @@ def lemma_c_1(table: Table) -> Verdict:
     )
     own = slopes["ours"]
     verdict = decide(printed=falls and max(rest) <= 1, ours=agree)
-    return Verdict(verdict=verdict, reason=words, measured=own.value, low=own.low, high=own.high,
-                   exact=2.0)  # fmt: skip
+    return Verdict(
+        verdict=verdict, reason=words, measured=own.value, low=own.low, high=own.high, exact=2.0
+    )
 
 
 def splits(table: Table) -> Verdict:
@@ -99,10 +108,12 @@ def splits(table: Table) -> Verdict:
     words, shares = [], []
     for total in totals:
         parts = {
-            part: {r["ingredient"]: r for r in
-                   table.select(series="cost", setting=total["setting"], part=part)}
+            part: {
+                r["ingredient"]: r
+                for r in table.select(series="cost", setting=total["setting"], part=part)
+            }
             for part in ("alone", "removed")
-        }  # fmt: skip
+        }
         for rows in parts.values():
             agree = agree and close(sum(r["value"] for r in rows.values()), total["value"], 1e-6)
         shares.append(abs(parts["alone"]["interaction"]["value"]) / total["value"])
@@ -115,5 +126,6 @@ def splits(table: Table) -> Verdict:
         )
     worst = max(shares)
     verdict = decide(printed=worst <= 0.1, ours=agree)
-    return Verdict(verdict=verdict, reason="; ".join(words), measured=worst, low=min(shares),
-                   high=worst)  # fmt: skip
+    return Verdict(
+        verdict=verdict, reason="; ".join(words), measured=worst, low=min(shares), high=worst
+    )

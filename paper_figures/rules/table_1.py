@@ -34,8 +34,14 @@ def condition(table: Table) -> Verdict:
         f"the condition gives a number for {given} of {len(stated)} data sets: alpha(n_s) is "
         f"{min(alphas):.1f} to {max(alphas):.1f}, and a positive exponent needs alpha < 1"
     )
-    return Verdict(verdict=verdict, reason=words, measured=min(alphas), low=min(alphas),
-                   high=max(alphas), exact=1.0)  # fmt: skip
+    return Verdict(
+        verdict=verdict,
+        reason=words,
+        measured=min(alphas),
+        low=min(alphas),
+        high=max(alphas),
+        exact=1.0,
+    )
 
 
 def few_enough(table: Table) -> Verdict:
@@ -48,8 +54,14 @@ def few_enough(table: Table) -> Verdict:
         f"needed; the printed row leaves {min(short)} to {max(short)} directions unseen, and the "
         "subspace error is at least that"
     )
-    return Verdict(verdict=verdict, reason=words, measured=max(short), low=min(short),
-                   high=max(short), exact=0.0)  # fmt: skip
+    return Verdict(
+        verdict=verdict,
+        reason=words,
+        measured=max(short),
+        low=min(short),
+        high=max(short),
+        exact=0.0,
+    )
 
 
 def _join(values: list[int | None]) -> str:

@@ -40,13 +40,23 @@ def test_gain_agrees_with_its_exact_curves(tmp_path):
 def test_the_race_is_one_line_a_method():
     where = dict(D=64, d=24, n_ta=10)
     rows = [
-        record("optimise", "simulated", "closed form", "time_to_gap", 1e-3,
-               tolerance=None, **where),
-        record("optimise", "simulated", "Adam", "time_to_gap", 2e-2, steps=7, tolerance=1e-2,
-               seconds=1.5, **where),
+        record(
+            "optimise", "simulated", "closed form", "time_to_gap", 1e-3, tolerance=None, **where
+        ),
+        record(
+            "optimise",
+            "simulated",
+            "Adam",
+            "time_to_gap",
+            2e-2,
+            steps=7,
+            tolerance=1e-2,
+            seconds=1.5,
+            **where,
+        ),
         record("optimise", "simulated", "Adam", "time_to_gap", None, tolerance=1e-4, **where),
         record("optimise", "simulated", "closed form", "speedup", 20.0, tolerance=1e-6, **where),
-    ]  # fmt: skip
+    ]
     lines = table.render(rows, optimise.lines).splitlines()
     assert len(lines) == 5
     assert "20x" in lines[3]
@@ -102,9 +112,13 @@ def test_only_the_data_set_that_is_asked_for(tmp_path, monkeypatch):
 
 def _gaussian_score(variances, basis, residual):
     return fsd.LinearScore(
-        basis=basis, mixing=np.eye(len(variances), dtype=np.float32), latent_variance=variances,
-        residual_variance=residual, mean=np.zeros(len(basis), np.float32), process=fsd.VP(),
-    )  # fmt: skip
+        basis=basis,
+        mixing=np.eye(len(variances), dtype=np.float32),
+        latent_variance=variances,
+        residual_variance=residual,
+        mean=np.zeros(len(basis), np.float32),
+        process=fsd.VP(),
+    )
 
 
 def test_the_noise_mse_of_a_standard_normal_is_its_signal_variance():
@@ -161,9 +175,11 @@ def test_a_unet_is_one_line_a_draw_and_step_with_a_sheet_and_curves(tmp_path):
     steps = {"source": (0,), "everything": (10, 20), "encoder_decoder": (10, 20)}
     rows = [
         record("unet", "faces", method, metric, 0.5, stderr=0.1, step=step, draw=draw)
-        for draw in (0, 1) for method, marks in steps.items()
-        for step in (marks if draw == 0 else marks[-1:]) for metric in unet.METRICS
-    ]  # fmt: skip
+        for draw in (0, 1)
+        for method, marks in steps.items()
+        for step in (marks if draw == 0 else marks[-1:])
+        for metric in unet.METRICS
+    ]
     assert table.render(rows, unet.lines).count("\n") == 2 + 5 + 3
     context = Context(size="quick", seed=0, out=tmp_path, tell=print)
     assert context.pick(unet.QUICK, unet.CPU, unet.FULL).marks[-1] == unet.QUICK.finetune.steps

@@ -25,9 +25,21 @@ def test_rows_have_the_promised_fields_in_grid_order(tmp_path, capsys):
     rows = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
     assert [(r["n_ta"], r["n_s"]) for r in rows] == [(n, s) for n in (2, 4, 8) for s in (10, None)]
     assert set(rows[0]) >= {
-        "n_ta", "n_s", "d", "D", "t", "latent_variance", "tau", "method", "metric", "mean",
-        "stderr", "replicates", "seed", "status",
-    }  # fmt: skip
+        "n_ta",
+        "n_s",
+        "d",
+        "D",
+        "t",
+        "latent_variance",
+        "tau",
+        "method",
+        "metric",
+        "mean",
+        "stderr",
+        "replicates",
+        "seed",
+        "status",
+    }
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert manifest["provenance"]["versions"]["jax"]
     assert manifest["configuration"]["dtype"] == "float32"

@@ -79,13 +79,17 @@ def test_a_torn_checkpoint_is_refused(stored, tmp_path, share):
 
 # What a run that ends elsewhere is given, and what tells its checkpoint apart.
 OTHER = {
-    "weights": ("score", lambda s, _: dict(
-        score=eqx.tree_at(lambda s: s.net.head.weight, s, replace_fn=lambda w: w + 1e-3)
-    )),
+    "weights": (
+        "score",
+        lambda s, _: dict(
+            score=eqx.tree_at(lambda s: s.net.head.weight, s, replace_fn=lambda w: w + 1e-3)
+        ),
+    ),
     "mean": ("score", lambda s, _: dict(score=eqx.tree_at(lambda s: s.mean, s, s.mean + 1))),
-    "variance": ("score", lambda s, _: dict(
-        score=eqx.tree_at(lambda s: s.variance, s, 2 * s.variance)
-    )),
+    "variance": (
+        "score",
+        lambda s, _: dict(score=eqx.tree_at(lambda s: s.variance, s, 2 * s.variance)),
+    ),
     "process": ("process", lambda s, _: dict(score=replace(s, process=fsd.VP.linear(0.1, 3.0)))),
     "prediction": ("prediction", lambda s, _: dict(score=replace(s, prediction="epsilon"))),
     "images": ("images", lambda _, x: dict(x=x[::-1])),
@@ -93,7 +97,7 @@ OTHER = {
     "which": ("which", lambda *_: dict(which="outermost")),
     "key": ("key", lambda *_: dict(key=jax.random.key(2))),
     "generator": ("generator and key", lambda *_: dict(key=jax.random.key(1, impl="rbg"))),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", OTHER)
@@ -124,7 +128,13 @@ def test_the_precision_is_part_of_a_checkpoint(stored, score, images):
 def test_a_folder_that_cannot_be_written_is_found_before_the_work(score, images, tmp_path):
     (tmp_path / "a").write_text("")
     with pytest.raises(OSError, match="a"):
-        train_unet(KEY, score, images, recipe=RECIPE, checkpoint=tmp_path / "a" / "b",
-                   watch=lambda _: pytest.fail("worked"))  # fmt: skip
+        train_unet(
+            KEY,
+            score,
+            images,
+            recipe=RECIPE,
+            checkpoint=tmp_path / "a" / "b",
+            watch=lambda _: pytest.fail("worked"),
+        )
     with pytest.raises(FileNotFoundError):
         train_unet(KEY, score, images, recipe=RECIPE, checkpoint=tmp_path / "none" / "b")

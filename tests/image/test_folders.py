@@ -145,10 +145,15 @@ def test_pgm_of_16_bits(tmp_path):
     np.testing.assert_allclose(found, RAMP, atol=1.1 / 65535)
 
 
-@pytest.mark.parametrize("pixels", [
-    (1.5 * RAMP).astype(np.float32), (RAMP - 0.1).astype(np.float32),
-    np.full((8, 8), np.nan, np.float32), (70_000 * RAMP).astype(np.int32),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        (1.5 * RAMP).astype(np.float32),
+        (RAMP - 0.1).astype(np.float32),
+        np.full((8, 8), np.nan, np.float32),
+        (70_000 * RAMP).astype(np.int32),
+    ],
+)
 def test_numbers_without_a_range_are_an_error(pixels, tmp_path):
     with pytest.raises(ValueError, match="has white at"):
         _value(_save(tmp_path / "a.tif", pixels))
@@ -263,13 +268,27 @@ def test_sizes_and_fits(tmp_path):
 
 
 BAD_LOOKS = {
-    "size": [{"size": 0}, {"size": 8.0}, {"size": True}, {"size": (8,)}, {"size": (8, 0)},
-             {"size": "8"}, {"size": None}],
+    "size": [
+        {"size": 0},
+        {"size": 8.0},
+        {"size": True},
+        {"size": (8,)},
+        {"size": (8, 0)},
+        {"size": "8"},
+        {"size": None},
+    ],
     "channels": [{"channels": True}, {"channels": 2}, {"channels": 1.0}, {"channels": "RGB"}],
     "fit": [{"fit": "stretch"}, {"fit": None}],
-    "background": [{"background": "no colour"}, {"background": (0, 0)}, {"background": 7},
-                   {"background": (0, 0, 256)}, {"background": (0.5, 0, 0)},
-                   {"background": "#00000000"}, {"background": None}, {"background": [1, [2], 3]}],
+    "background": [
+        {"background": "no colour"},
+        {"background": (0, 0)},
+        {"background": 7},
+        {"background": (0, 0, 256)},
+        {"background": (0.5, 0, 0)},
+        {"background": "#00000000"},
+        {"background": None},
+        {"background": [1, [2], 3]},
+    ],
     "labels": [{"labels": "no"}, {"labels": 1}],
     "seed": [{"seed": 1.5}, {"seed": -1}],
     "shots": [{"shots": 0}, {"shots": 2}, {"shots": 1.0}],
@@ -278,7 +297,7 @@ BAD_LOOKS = {
     "cache": [{"cache": 3}],
     "progress": [{"progress": 3}],
     "on_error": [{"on_error": "ignore"}, {"on_error": None}],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", BAD_LOOKS)
@@ -293,9 +312,21 @@ def test_bad_arguments_are_named(name, read):
 # --- what cannot be read ---
 
 
-RAISED = [OSError, SyntaxError, ValueError, KeyError, IndexError, ZeroDivisionError, MemoryError,
-          NotImplementedError, AttributeError, OverflowError, RuntimeError, AssertionError,
-          ImportError]  # fmt: skip
+RAISED = [
+    OSError,
+    SyntaxError,
+    ValueError,
+    KeyError,
+    IndexError,
+    ZeroDivisionError,
+    MemoryError,
+    NotImplementedError,
+    AttributeError,
+    OverflowError,
+    RuntimeError,
+    AssertionError,
+    ImportError,
+]
 
 
 def test_a_decompression_bomb_is_named(own, read, monkeypatch):

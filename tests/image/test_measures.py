@@ -171,8 +171,9 @@ def test_the_bootstrap_is_optional():
     share = metrics.share_of([True, False, False, False], draws=0)
     assert share.stderr == pytest.approx((0.25 * 0.75 / 4) ** 0.5)
     assert (share.low, share.high) == (
-        metrics.share_of(np.array([1, 0, 0, 0])).low, metrics.share_of(np.array([1, 0, 0, 0])).high
-    )  # fmt: skip
+        metrics.share_of(np.array([1, 0, 0, 0])).low,
+        metrics.share_of(np.array([1, 0, 0, 0])).high,
+    )
     with pytest.raises(ValueError, match="draws"):
         metrics.diversity(x, draws=1)
 
@@ -249,7 +250,7 @@ BAD_CALLS = {
     "times": lambda x: metrics.denoising_losses(jax.random.key(0), lambda x, t: -x, x, times=[0.0]),
     "rank": lambda x: metrics.Features.fit(x, 1.0),
     "vary": lambda x: metrics.Features.fit(np.ones((5, 3), np.float32), 1),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("word", BAD_CALLS)

@@ -32,9 +32,14 @@ def whole(score, images):
     """An uninterrupted run, and what its watcher saw."""
     seen = []
     found = train_unet(
-        jax.random.key(1), score, images, recipe=RECIPE, which="encoder_decoder", every=1,
+        jax.random.key(1),
+        score,
+        images,
+        recipe=RECIPE,
+        which="encoder_decoder",
+        every=1,
         watch=seen.append,
-    )  # fmt: skip
+    )
     return found, seen
 
 
@@ -84,10 +89,11 @@ def test_weight_makes_the_networks_own_target_count_once(prediction, images):
     expected = {
         "epsilon": eps,
         "x0": x0 - mean,
-        "preconditioned": (sigma * (x0 - mean) / jnp.sqrt(score.variance)
-                           - m * jnp.sqrt(score.variance) * eps)
+        "preconditioned": (
+            sigma * (x0 - mean) / jnp.sqrt(score.variance) - m * jnp.sqrt(score.variance) * eps
+        )
         / jnp.sqrt(m**2 * score.variance + sigma**2),
-    }[prediction]  # fmt: skip
+    }[prediction]
     np.testing.assert_allclose(target, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -140,9 +146,14 @@ def test_running_mean_of_the_weights(whole, score, images):
     plain = []
     recipe = UNetRecipe(steps=4, batch_size=3, learning_rate=1e-2)
     train_unet(
-        jax.random.key(1), score, images, recipe=recipe, which="encoder_decoder", every=1,
+        jax.random.key(1),
+        score,
+        images,
+        recipe=recipe,
+        which="encoder_decoder",
+        every=1,
         watch=plain.append,
-    )  # fmt: skip
+    )
     mean = _leaves(score)
     for at, seen in zip(plain, whole[1], strict=True):
         assert at.loss == seen.loss
@@ -160,9 +171,15 @@ def test_a_killed_run_goes_on_with_the_same_next_batch(whole, score, images, tmp
             raise Killed
 
     run = lambda **more: train_unet(
-        jax.random.key(1), score, images, recipe=RECIPE, which="encoder_decoder", every=1,
-        checkpoint=tmp_path / "unet", **more,
-    )  # fmt: skip
+        jax.random.key(1),
+        score,
+        images,
+        recipe=RECIPE,
+        which="encoder_decoder",
+        every=1,
+        checkpoint=tmp_path / "unet",
+        **more,
+    )
     with pytest.raises(Killed):
         run(watch=kill)
     seen = []
@@ -175,8 +192,14 @@ def test_a_killed_run_goes_on_with_the_same_next_batch(whole, score, images, tmp
     run(watch=seen.append)
     assert not seen
     with pytest.raises(ValueError, match="of a run with another key; move it"):
-        train_unet(jax.random.key(2), score, images, recipe=RECIPE, which="encoder_decoder",
-                   checkpoint=tmp_path / "unet")  # fmt: skip
+        train_unet(
+            jax.random.key(2),
+            score,
+            images,
+            recipe=RECIPE,
+            which="encoder_decoder",
+            checkpoint=tmp_path / "unet",
+        )
     (tmp_path / "unet").write_bytes(b"half\x93")
     with pytest.raises(ValueError, match="is not a checkpoint"):
         run()

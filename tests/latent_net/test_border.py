@@ -54,9 +54,12 @@ def test_residual_noise_and_a_mean_are_part_of_the_truth(residual, mean):
 def test_losses_do_not_broadcast(name, change):
     # A score of another shape gave 33.8 and no error.
     good = {
-        "decoder": jnp.eye(6, 2), "net": NET, "x": jnp.ones((7, 6)), "t": jnp.ones(7),
+        "decoder": jnp.eye(6, 2),
+        "net": NET,
+        "x": jnp.ones((7, 6)),
+        "t": jnp.ones(7),
         "xi": jnp.ones((7, 2)),
-    }  # fmt: skip
+    }
     assert denoising_losses(**good).shape == (7,)
     with pytest.raises(ValueError, match=name):
         denoising_losses(**(good | change))
@@ -100,7 +103,7 @@ def _score():
         (lambda: latent_net.plan_section4(n_ta=[4], n_s=[100], d=[2], widths=3), "widths"),
         (lambda: latent_net.plan_section4(n_ta=[4], n_s=[9], d=[2], finetuning=1), "finetuning"),
     ],
-)  # fmt: skip
+)
 def test_arguments_are_refused_by_name(call, message):
     with pytest.raises(ValueError, match=message):
         call()

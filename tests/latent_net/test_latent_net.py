@@ -176,8 +176,9 @@ def test_forms_and_bounds():
     assert plain.parameters == 4 * 5 + 6 * 6 + 7 * 2
     assert float(jnp.max(jnp.abs(plain(z, 0.3)))) <= 0.1001
     assert "widths=[5, 6, 2]" in repr(plain)
-    recipe = latent_net.Recipe(steps=20, checks=2, weight_bound=0.01, average=0.5,
-                               weighting="paper", delta=0.1)  # fmt: skip
+    recipe = latent_net.Recipe(
+        steps=20, checks=2, weight_bound=0.01, average=0.5, weighting="paper", delta=0.1
+    )
     x = jax.random.normal(key, (30, 3))
     bounded = latent_net.pretrain(key, x, latent_dim=2, widths=(4,), form="paper", recipe=recipe)
     if int(bounded.best_step):

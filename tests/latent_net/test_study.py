@@ -11,8 +11,16 @@ from benchmarks.records import record, select
 from fsd_jax import latent_net
 
 RECIPE = latent_net.Recipe(steps=60, checks=2, batch_size=32)
-SIZE = dict(n_ta=[1, 4, 64], n_s=[64], d=[2], replicates=2, block=2, widths=(16,),
-            pretraining=RECIPE, finetuning=RECIPE)  # fmt: skip
+SIZE = dict(
+    n_ta=[1, 4, 64],
+    n_s=[64],
+    d=[2],
+    replicates=2,
+    block=2,
+    widths=(16,),
+    pretraining=RECIPE,
+    finetuning=RECIPE,
+)
 
 
 @pytest.mark.slow
@@ -25,8 +33,9 @@ def test_rows_resume_and_figure(tmp_path):
     for row in rows:
         assert row["status"] == "ok"
         assert row["value"] >= 0
-    whole, on, off = (select(rows, metric=name) for name in
-                      ("score_error", "on_support", "off_support"))  # fmt: skip
+    whole, on, off = (
+        select(rows, metric=name) for name in ("score_error", "on_support", "off_support")
+    )
     for a, b, c in zip(whole, on, off, strict=True):
         assert np.isclose(a["value"], b["value"] + c["value"], rtol=1e-4)
         # One of two directions is missing, or none is.
@@ -44,10 +53,32 @@ def test_findings_from_known_powers():
     for n_s in (100, 1000):
         for n_ta in (1, 8, 32, 128):
             for method, value in (("fewshot", 2 * n_ta**-0.5 / n_s), ("scratch", 1.0 / n_ta / n_s)):
-                rows.append(record("section4-rates", "d = 2", method, "score_error", value,
-                                   stderr=0.01 * value, d=2, n_s=n_s, n_ta=n_ta))  # fmt: skip
-        rows.append(record("section4-rates", "d = 2", "fewshot", "off_support", 0.5, stderr=0.1,
-                           d=2, n_s=n_s, n_ta=1))  # fmt: skip
+                rows.append(
+                    record(
+                        "section4-rates",
+                        "d = 2",
+                        method,
+                        "score_error",
+                        value,
+                        stderr=0.01 * value,
+                        d=2,
+                        n_s=n_s,
+                        n_ta=n_ta,
+                    )
+                )
+        rows.append(
+            record(
+                "section4-rates",
+                "d = 2",
+                "fewshot",
+                "off_support",
+                0.5,
+                stderr=0.1,
+                d=2,
+                n_s=n_s,
+                n_ta=1,
+            )
+        )
     found = list(section4_rates.findings(rows))
     slopes = {(r["metric"], r["method"]): r["value"] for r in found}
     assert np.isclose(slopes["slope_in_n_ta", "fewshot"], -0.5)

@@ -31,8 +31,12 @@ def precision():
 def test_list_from_the_shell():
     done = subprocess.run(
         [sys.executable, "-m", "paper_figures", "--list"],
-        cwd=ROOT, capture_output=True, text=True, timeout=120, check=True,
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
     assert done.stderr == ""
     assert [line.split()[0] for line in done.stdout.splitlines()] == list(FIGURES)
 
@@ -40,10 +44,24 @@ def test_list_from_the_shell():
 def test_figures_side_by_side_from_the_shell(tmp_path):
     """Processes must find the work, which they cannot in a module that is run by its name."""
     done = subprocess.run(
-        [sys.executable, "-m", "paper_figures", "table-1", "appendix", "--quick", "--jobs", "2",
-         "--out", tmp_path],
-        cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "paper_figures",
+            "table-1",
+            "appendix",
+            "--quick",
+            "--jobs",
+            "2",
+            "--out",
+            tmp_path,
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert {"table-1.png", "appendix.png", "report.html"} <= {p.name for p in tmp_path.iterdir()}
 
@@ -102,8 +120,13 @@ def test_one_figure_end_to_end_and_again(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(making, "module_of", lambda name: tiny)
     assert main(["tiny", "--quick", "--out", str(tmp_path)]) == 0
     assert {p.name for p in tmp_path.iterdir()} == {
-        "tables", "tiny.png", "tiny.pdf", "tiny.csv", "report.html", "report.json",
-    }  # fmt: skip
+        "tables",
+        "tiny.png",
+        "tiny.pdf",
+        "tiny.csv",
+        "report.html",
+        "report.json",
+    }
     entries = {e["statement"]: e for e in json.loads((tmp_path / "report.json").read_text())}
     assert entries["Table 1"]["reason"].startswith("result missing: no table table-1")
     page = (tmp_path / "report.html").read_text()

@@ -14,10 +14,25 @@ from paper_figures.table import Missing, of_rows, row
 from paper_figures.verdicts import NOT_TESTABLE
 
 NUMBERED = (
-    "Assumption 3.1", "Assumption 4.1", "Assumption 4.2", "Theorem 4.3", "Theorem 5.2",
-    "Lemma 5.1", "Lemma B.1", "Lemma B.2", "Lemma C.1", "Lemma C.2", "Lemma D.1", "Lemma D.2",
-    "Lemma D.3", "Remark 4.4", "Remark 5.3", "Table 1", "Figure 1", "Figure 2",
-)  # fmt: skip
+    "Assumption 3.1",
+    "Assumption 4.1",
+    "Assumption 4.2",
+    "Theorem 4.3",
+    "Theorem 5.2",
+    "Lemma 5.1",
+    "Lemma B.1",
+    "Lemma B.2",
+    "Lemma C.1",
+    "Lemma C.2",
+    "Lemma D.1",
+    "Lemma D.2",
+    "Lemma D.3",
+    "Remark 4.4",
+    "Remark 5.3",
+    "Table 1",
+    "Figure 1",
+    "Figure 2",
+)
 KEYS = ("statement", "function", "test", "measured", "low", "high", "exact", "verdict", "reason")
 
 

@@ -8,19 +8,30 @@ import pytest
 from fsd_jax import simulate
 
 GOOD = {
-    "latent_dim": 2, "n_ta": 3, "n_s": None, "latent_variance": 1.0, "times": [1.0],
+    "latent_dim": 2,
+    "n_ta": 3,
+    "n_s": None,
+    "latent_variance": 1.0,
+    "times": [1.0],
     "replicates": 2,
-}  # fmt: skip
+}
 NAN = jnp.float32(np.nan)
 
 
 def _sampled(variances=((4.0, 1.0),), **change):
     arguments = {
-        "n_ta": jnp.float32(50), "n_s": jnp.float32(1), "times": jnp.array([0.4]),
-        "latent_variance": jnp.array(variances), "residual_variance": jnp.float32(0),
-        "rows": 10, "ambient_dim": 10, "perfect_source": True, "isotropic": False,
-        "methods": ("orthonormal",), "metrics": ("score_error",),
-    }  # fmt: skip
+        "n_ta": jnp.float32(50),
+        "n_s": jnp.float32(1),
+        "times": jnp.array([0.4]),
+        "latent_variance": jnp.array(variances),
+        "residual_variance": jnp.float32(0),
+        "rows": 10,
+        "ambient_dim": 10,
+        "perfect_source": True,
+        "isotropic": False,
+        "methods": ("orthonormal",),
+        "metrics": ("score_error",),
+    }
     return simulate.sampled_errors(jax.random.key(0), **(arguments | change))
 
 
@@ -68,7 +79,7 @@ def test_keys_are_refused_by_name(key):
         lambda: simulate.reduced_samples(
             key, 3, rows=4, ambient_dim=8, latent_variance=jnp.ones(2), residual_variance=0.1
         ),
-    ]  # fmt: skip
+    ]
     for call in calls:
         with pytest.raises(ValueError, match="key"):
             call()
@@ -87,16 +98,27 @@ def test_the_loop_ends_on_what_is_no_degree_of_freedom(freedom):
 def test_traced_values_out_of_range_give_nan():
     def block(n, n_s, t):
         found = simulate.block_errors(
-            jax.random.key(0), n, n_s, t[None], jnp.ones(1), latent_dim=2,
-            methods=("rank", "orthonormal"), metrics=("subspace_error", "score_error"),
-        )  # fmt: skip
+            jax.random.key(0),
+            n,
+            n_s,
+            t[None],
+            jnp.ones(1),
+            latent_dim=2,
+            methods=("rank", "orthonormal"),
+            metrics=("subspace_error", "score_error"),
+        )
         return jnp.stack([jnp.all(jnp.isnan(x)) for x in found.values()])
 
     draw = jax.jit(block)
     one, infinite = jnp.float32(1), jnp.float32(np.inf)
     assert not np.any(draw(one, infinite, one))
-    for bad in ((NAN, infinite, one), (infinite, infinite, one), (-one, infinite, one),
-                (one, infinite, -one), (one, infinite, 0 * one)):  # fmt: skip
+    for bad in (
+        (NAN, infinite, one),
+        (infinite, infinite, one),
+        (-one, infinite, one),
+        (one, infinite, -one),
+        (one, infinite, 0 * one),
+    ):
         assert np.all(draw(*bad)), bad
     # The source's size matters only where the source does; -inf is no perfect source.
     assert draw(one, -infinite, one)[3]
@@ -141,21 +163,46 @@ def _everything(key, dtype):
     simulate.centred_chi_square(key, jnp.asarray([1.0, 2.0, 50.0], dtype), 8)
     simulate.bartlett_factor(key, number(3), 4)
     simulate.reduced_samples(
-        key, number(3), rows=4, ambient_dim=8, latent_variance=jnp.ones(2, dtype),
+        key,
+        number(3),
+        rows=4,
+        ambient_dim=8,
+        latent_variance=jnp.ones(2, dtype),
         residual_variance=number(0.1),
-    )  # fmt: skip
+    )
     values = simulate.errors(
-        key, latent_dim=3, n_ta=2, n_s=5, latent_variance=1.0, times=[0.1, 1.0], replicates=10,
-        method="integrated", metric="loss_gap", dtype=dtype,
-    )  # fmt: skip
+        key,
+        latent_dim=3,
+        n_ta=2,
+        n_s=5,
+        latent_variance=1.0,
+        times=[0.1, 1.0],
+        replicates=10,
+        method="integrated",
+        metric="loss_gap",
+        dtype=dtype,
+    )
     block = simulate.block_errors(
-        key, number(2), number(np.inf), jnp.asarray([0.1], dtype), jnp.asarray([1.0], dtype),
-        latent_dim=3, methods=("rank", "orthonormal"),
-    )  # fmt: skip
+        key,
+        number(2),
+        number(np.inf),
+        jnp.asarray([0.1], dtype),
+        jnp.asarray([1.0], dtype),
+        latent_dim=3,
+        methods=("rank", "orthonormal"),
+    )
     sampled = simulate.sampled_errors(
-        key, number(30), number(9), jnp.asarray([0.4], dtype), jnp.asarray([[1.0, 4.0]], dtype),
-        number(0.1), rows=8, ambient_dim=8, perfect_source=False, methods=("rank", "orthonormal"),
-    )  # fmt: skip
+        key,
+        number(30),
+        number(9),
+        jnp.asarray([0.4], dtype),
+        jnp.asarray([[1.0, 4.0]], dtype),
+        number(0.1),
+        rows=8,
+        ambient_dim=8,
+        perfect_source=False,
+        methods=("rank", "orthonormal"),
+    )
     for array in (values, *block.values(), *sampled.values()):
         assert array.dtype == dtype
         assert np.all(np.isfinite(array))

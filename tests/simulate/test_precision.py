@@ -15,9 +15,11 @@ from fsd_jax.simulate.measures import Measures
 
 D, DRAWS = 4, 200
 PAIRS = [
-    (method, metric) for method in METHODS for metric in METRICS
+    (method, metric)
+    for method in METHODS
+    for metric in METRICS
     if (method, metric) != ("integrated", "kl")
-]  # fmt: skip
+]
 TIMES, VARIANCES = (
     np.ravel(grid)
     for grid in np.meshgrid([1e-6, 1e-3, 0.1, 1.0, 20.0], [1e-6, 1e-3, 1.0, 1e3, 1e6])
@@ -149,8 +151,9 @@ def test_divergences_of_little_noise_are_finite_and_exact(method, variance):
 
 def test_the_integrated_error_of_a_strong_latent_is_its_floor():
     # 35.7 in float32 before, for at most the floor of 1 and a little.
-    mean, _ = _mean("integrated", "subspace_error", latent_dim=4, n_ta=3, latent_variance=1e6,
-                    times=[1.0])  # fmt: skip
+    mean, _ = _mean(
+        "integrated", "subspace_error", latent_dim=4, n_ta=3, latent_variance=1e6, times=[1.0]
+    )
     assert 1 <= mean + 1e-6 < 1 + 1e-3
 
 

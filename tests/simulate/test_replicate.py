@@ -36,19 +36,23 @@ def _on_data(key, n, n_s, *, d, draws):
 
         def measure(found, t):
             score = fsd.LinearScore.from_minimizer(found, latent_variance=lam2)
-            return jnp.stack([
-                fsd.subspace_error(found.decoder, problem.A_ta),
-                fsd.score_error(score, problem, time=t),
-            ])  # fmt: skip
+            return jnp.stack(
+                [
+                    fsd.subspace_error(found.decoder, problem.A_ta),
+                    fsd.score_error(score, problem, time=t),
+                ]
+            )
 
         integrated = fit(times=nodes, weights=quadrature)
         orthonormal = fsd.orthonormal_minimizer(moment, latent_dim=d, throw=False)
-        return jnp.stack([
-            jnp.stack([measure(found, t) for t in TIMES], axis=-1)
-            if found is not None else
-            jnp.stack([measure(fit(time=t), t) for t in TIMES], axis=-1)
-            for found in (None, integrated, orthonormal)
-        ])  # fmt: skip
+        return jnp.stack(
+            [
+                jnp.stack([measure(found, t) for t in TIMES], axis=-1)
+                if found is not None
+                else jnp.stack([measure(fit(time=t), t) for t in TIMES], axis=-1)
+                for found in (None, integrated, orthonormal)
+            ]
+        )
 
     return jax.lax.map(one, jax.random.split(key, draws))
 
@@ -67,10 +71,17 @@ def test_means_agree_with_the_data_route_over_a_grid(d):
                 for j, metric in enumerate(METRICS[:2]):
                     ours = np.asarray(
                         simulate.errors(
-                            key, latent_dim=d, n_ta=n, n_s=n_s or None, latent_variance=VARIANCE,
-                            times=TIMES, replicates=8192, method=method, metric=metric,
+                            key,
+                            latent_dim=d,
+                            n_ta=n,
+                            n_s=n_s or None,
+                            latent_variance=VARIANCE,
+                            times=TIMES,
+                            replicates=8192,
+                            method=method,
+                            metric=metric,
                         )
-                    )  # fmt: skip
+                    )
                     theirs = data[:, i, j]
                     error = np.sqrt(ours.var(0) / len(ours) + theirs.var(0) / len(theirs))
                     # Rounding alone separates the routes where the error is exactly zero.
@@ -84,9 +95,14 @@ def test_means_agree_with_the_data_route_over_a_grid(d):
 @pytest.mark.parametrize("n_ta", [2, 4, 50])
 def test_means_equal_the_exact_curve(n_ta):
     errors = simulate.subspace_errors(
-        jax.random.key(0), latent_dim=4, n_ta=n_ta, n_s=30, latent_variance=0.8,
-        times=[0.1, 1.0], replicates=100_000,
-    )  # fmt: skip
+        jax.random.key(0),
+        latent_dim=4,
+        n_ta=n_ta,
+        n_s=30,
+        latent_variance=0.8,
+        times=[0.1, 1.0],
+        replicates=100_000,
+    )
     for column, t in zip(np.asarray(errors, float).T, (0.1, 1.0), strict=True):
         exact = theory.expected_subspace_error(
             latent_dim=4, n_ta=n_ta, n_s=30, latent_variance=0.8, time=t
@@ -111,9 +127,14 @@ def test_score_errors_equal_the_exact_curves():
 def test_limits_in_time_and_growth_with_it():
     # R3: the error is max(d - n_ta, 0) as t -> 0, and grows with t in every replicate.
     draw = partial(
-        simulate.subspace_errors, jax.random.key(0), latent_dim=4, n_s=None, latent_variance=2.0,
-        times=[1e-7, 1e-2, 0.3, 2.0, 30.0], replicates=500,
-    )  # fmt: skip
+        simulate.subspace_errors,
+        jax.random.key(0),
+        latent_dim=4,
+        n_s=None,
+        latent_variance=2.0,
+        times=[1e-7, 1e-2, 0.3, 2.0, 30.0],
+        replicates=500,
+    )
     for n_ta, floor in ((2, 2.0), (12, 0.0)):
         values = np.asarray(draw(n_ta=n_ta))
         np.testing.assert_allclose(values[:, 0], floor, atol=2e-3)
@@ -127,9 +148,16 @@ def test_divergence_equals_that_of_the_models_gaussian():
     # d samples or more and a poor source: both metrics depend on the source's variance alone.
     t, variance = 0.4, 1.3
     draw = partial(
-        simulate.errors, jax.random.key(4), latent_dim=1, n_ta=2, n_s=3, times=[t],
-        latent_variance=variance, replicates=2000, method="orthonormal",
-    )  # fmt: skip
+        simulate.errors,
+        jax.random.key(4),
+        latent_dim=1,
+        n_ta=2,
+        n_s=3,
+        times=[t],
+        latent_variance=variance,
+        replicates=2000,
+        method="orthonormal",
+    )
     kl, error = (np.asarray(draw(metric=metric))[:, 0] for metric in ("kl", "score_error"))
     signal, noise = fsd.VP().host_variances(t)
     level = signal * variance + noise
@@ -144,9 +172,14 @@ def test_divergence_equals_that_of_the_models_gaussian():
 
 def test_draws_do_not_depend_on_how_many_are_asked_for():
     draw = partial(
-        simulate.subspace_errors, jax.random.key(3), latent_dim=2, n_ta=5, n_s=9,
-        latent_variance=1.0, times=[1.0],
-    )  # fmt: skip
+        simulate.subspace_errors,
+        jax.random.key(3),
+        latent_dim=2,
+        n_ta=5,
+        n_s=9,
+        latent_variance=1.0,
+        times=[1.0],
+    )
     few, many = draw(replicates=10), draw(replicates=2500)
     assert few.shape == (10, 1)
     np.testing.assert_array_equal(few, many[:10])
@@ -158,9 +191,14 @@ def test_any_sample_size_shares_one_compilation():
     replicate._map_blocks.clear_cache()
     for n_ta, n_s in ((1, None), (4, 7), (1000, None), (10**12, 10**9)):
         values = simulate.subspace_errors(
-            jax.random.key(3), latent_dim=3, n_ta=n_ta, n_s=n_s, latent_variance=1.0,
-            times=[1.0], replicates=5,
-        )  # fmt: skip
+            jax.random.key(3),
+            latent_dim=3,
+            n_ta=n_ta,
+            n_s=n_s,
+            latent_variance=1.0,
+            times=[1.0],
+            replicates=5,
+        )
         assert np.all(np.isfinite(values))
     assert replicate._map_blocks._cache_size() == 1
 
@@ -180,8 +218,12 @@ def test_any_sample_size_shares_one_compilation():
 )
 def test_bad_settings_are_named(change, message):
     good = {
-        "latent_dim": 2, "n_ta": 3, "n_s": None, "latent_variance": 1.0, "times": [1.0],
+        "latent_dim": 2,
+        "n_ta": 3,
+        "n_s": None,
+        "latent_variance": 1.0,
+        "times": [1.0],
         "replicates": 2,
-    }  # fmt: skip
+    }
     with pytest.raises(ValueError, match=message):
         simulate.errors(jax.random.key(0), **(good | change))

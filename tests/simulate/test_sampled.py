@@ -13,8 +13,12 @@ from fsd_jax.simulate.sampled import padded_rows
 
 AMBIENT, T = 12, 0.4
 VARIANCES = np.array([2.0, 0.7, 0.7])
-PAIRS = [("rank", "subspace_error"), ("rank", "score_error"), ("orthonormal", "score_error"),
-         ("orthonormal", "kl")]  # fmt: skip
+PAIRS = [
+    ("rank", "subspace_error"),
+    ("rank", "score_error"),
+    ("orthonormal", "score_error"),
+    ("orthonormal", "kl"),
+]
 METHODS, METRICS = ("rank", "orthonormal"), ("subspace_error", "score_error", "kl")
 
 
@@ -22,9 +26,12 @@ METHODS, METRICS = ("rank", "orthonormal"), ("subspace_error", "score_error", "k
 def _on_data(key, tau2, *, n, n_s, draws):
     d = len(VARIANCES)
     problem = fsd.LinearProblem.random(
-        jax.random.key(0), ambient_dim=AMBIENT, latent_dim=d, latent_variance=VARIANCES,
+        jax.random.key(0),
+        ambient_dim=AMBIENT,
+        latent_dim=d,
+        latent_variance=VARIANCES,
         residual_variance=0.0,
-    )  # fmt: skip
+    )
     problem = fsd.LinearProblem(**(vars(problem) | {"residual_variance": tau2}))
     process = fsd.VP()
 
@@ -48,17 +55,21 @@ def _on_data(key, tau2, *, n, n_s, draws):
         ]
         alive = jnp.sum(orthonormal.basis**2, axis=0) > 0.5
         model = fsd.ThinGaussian(
-            mean=jnp.zeros(AMBIENT), basis=orthonormal.basis,
-            variance=jnp.where(alive, c, rest), residual_variance=jnp.asarray(rest),
-        )  # fmt: skip
+            mean=jnp.zeros(AMBIENT),
+            basis=orthonormal.basis,
+            variance=jnp.where(alive, c, rest),
+            residual_variance=jnp.asarray(rest),
+        )
         divergence = fsd.gaussian_kl(
             problem.target_law.diffuse(T, process), model.diffuse(T, process)
         )
-        return jnp.stack([
-            fsd.subspace_error(rank.decoder, problem.A_ta),
-            *(fsd.score_error(score, problem, time=T) for score in scores),
-            divergence,
-        ])  # fmt: skip
+        return jnp.stack(
+            [
+                fsd.subspace_error(rank.decoder, problem.A_ta),
+                *(fsd.score_error(score, problem, time=T) for score in scores),
+                divergence,
+            ]
+        )
 
     return jax.lax.map(one, jax.random.split(key, draws))
 
@@ -69,17 +80,26 @@ def test_reduced_samples_have_the_law_of_data(n, n_s, tau):
     theirs = np.asarray(_on_data(jax.random.key(1), tau**2, n=n, n_s=n_s, draws=1500))
     draw = jax.jit(
         partial(
-            simulate.sampled_errors, rows=padded_rows(n, AMBIENT), ambient_dim=AMBIENT,
-            perfect_source=n_s is None, isotropic=False, methods=METHODS, metrics=METRICS,
+            simulate.sampled_errors,
+            rows=padded_rows(n, AMBIENT),
+            ambient_dim=AMBIENT,
+            perfect_source=n_s is None,
+            isotropic=False,
+            methods=METHODS,
+            metrics=METRICS,
         )
-    )  # fmt: skip
+    )
     blocks = [
         draw(
-            jax.random.key(i), jnp.float64(n), jnp.float64(n_s or 1), jnp.array([T]),
-            jnp.asarray(VARIANCES)[None], jnp.float64(tau**2),
+            jax.random.key(i),
+            jnp.float64(n),
+            jnp.float64(n_s or 1),
+            jnp.array([T]),
+            jnp.asarray(VARIANCES)[None],
+            jnp.float64(tau**2),
         )
         for i in range(40)
-    ]  # fmt: skip
+    ]
     for j, pair in enumerate(PAIRS):
         ours = np.concatenate([np.asarray(block[pair])[0] for block in blocks])
         error = np.hypot(ours.std() / len(ours) ** 0.5, theirs[:, j].std() / len(theirs) ** 0.5)
@@ -92,23 +112,40 @@ def test_without_noise_it_agrees_with_the_spectra():
     d, n, n_s = 3, 5, 20
     draw = jax.jit(
         partial(
-            simulate.sampled_errors, rows=8, ambient_dim=10, perfect_source=False,
-            methods=("integrated", "orthonormal"), metrics=("score_error", "loss_gap"),
+            simulate.sampled_errors,
+            rows=8,
+            ambient_dim=10,
+            perfect_source=False,
+            methods=("integrated", "orthonormal"),
+            metrics=("score_error", "loss_gap"),
         )
-    )  # fmt: skip
+    )
     blocks = [
-        draw(jax.random.key(i), jnp.float64(n), jnp.float64(n_s), jnp.array([T]),
-             jnp.ones((1, d)), jnp.float64(0.0))
+        draw(
+            jax.random.key(i),
+            jnp.float64(n),
+            jnp.float64(n_s),
+            jnp.array([T]),
+            jnp.ones((1, d)),
+            jnp.float64(0.0),
+        )
         for i in range(40)
-    ]  # fmt: skip
+    ]
     for pair in blocks[0]:
         ours = np.concatenate([np.asarray(block[pair])[0] for block in blocks])
         theirs = np.asarray(
             simulate.errors(
-                jax.random.key(9), latent_dim=d, n_ta=n, n_s=n_s, latent_variance=1.0, times=[T],
-                replicates=20_000, method=pair[0], metric=pair[1],
+                jax.random.key(9),
+                latent_dim=d,
+                n_ta=n,
+                n_s=n_s,
+                latent_variance=1.0,
+                times=[T],
+                replicates=20_000,
+                method=pair[0],
+                metric=pair[1],
             )
-        )  # fmt: skip
+        )
         error = np.hypot(ours.std() / len(ours) ** 0.5, theirs.std() / len(theirs) ** 0.5)
         assert abs(ours.mean() - theirs.mean()) < 4.5 * error + 1e-9, pair
 
@@ -117,26 +154,39 @@ def test_an_ambient_dimension_of_a_hundred_thousand_costs_nothing():
     # The spiked-covariance threshold: below it the subspace is lost, above it is found in part.
     draw = jax.jit(
         partial(
-            simulate.sampled_errors, rows=128, ambient_dim=100_000, perfect_source=True,
-            methods=("orthonormal",), metrics=("subspace_error",),
+            simulate.sampled_errors,
+            rows=128,
+            ambient_dim=100_000,
+            perfect_source=True,
+            methods=("orthonormal",),
+            metrics=("subspace_error",),
         )
-    )  # fmt: skip
+    )
     pair = ("orthonormal", "subspace_error")
     threshold = (100_000 / 100) ** 0.5  # of lambda^2/tau^2, for n_ta = 100
     found = {
         ratio: float(
             jnp.mean(
-                draw(jax.random.key(0), jnp.float32(100), jnp.float32(1), jnp.array([T]),
-                     jnp.full((1, 2), ratio * threshold), jnp.float32(1.0))[pair]
+                draw(
+                    jax.random.key(0),
+                    jnp.float32(100),
+                    jnp.float32(1),
+                    jnp.array([T]),
+                    jnp.full((1, 2), ratio * threshold),
+                    jnp.float32(1.0),
+                )[pair]
             )
         )
         for ratio in (0.3, 100.0)
-    }  # fmt: skip
+    }
     assert found[0.3] > 3.5  # of 4
     expected = theory.spiked_subspace_error(
-        latent_dim=2, n_ta=100, ambient_dim=100_000, latent_variance=100 * threshold,
+        latent_dim=2,
+        n_ta=100,
+        ambient_dim=100_000,
+        latent_variance=100 * threshold,
         residual_variance=1.0,
-    )  # fmt: skip
+    )
     assert found[100.0] == pytest.approx(expected, rel=0.1)
 
 
@@ -147,6 +197,13 @@ def test_rows_are_padded_to_powers_of_two():
 def test_a_large_noisy_source_is_refused_with_advice():
     with pytest.raises(ValueError, match="perfect source"):
         simulate.sampled_errors(
-            jax.random.key(0), jnp.float32(4), jnp.float32(10), jnp.ones(1), jnp.ones((1, 2)),
-            jnp.float32(0.1), rows=4, ambient_dim=5000, perfect_source=False,
-        )  # fmt: skip
+            jax.random.key(0),
+            jnp.float32(4),
+            jnp.float32(10),
+            jnp.ones(1),
+            jnp.ones((1, 2)),
+            jnp.float32(0.1),
+            rows=4,
+            ambient_dim=5000,
+            perfect_source=False,
+        )

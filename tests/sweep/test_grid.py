@@ -53,13 +53,26 @@ def test_bad_whole_numbers(text):
 
 def test_cells_are_in_grid_order_and_share_draws():
     plan = sweep.plan_errors(
-        n_ta=[4, 8], n_s=[None, 100], d=[2, 3], t=[0.1, 1.0], latent_variance=[1.0, 2.0],
-        method=["rank", "orthonormal"], metric=["subspace_error", "kl"],
-    )  # fmt: skip
+        n_ta=[4, 8],
+        n_s=[None, 100],
+        d=[2, 3],
+        t=[0.1, 1.0],
+        latent_variance=[1.0, 2.0],
+        method=["rank", "orthonormal"],
+        metric=["subspace_error", "kl"],
+    )
     assert len(plan.cells) == 2**7
     assert list(plan.cells[0]) == [
-        "n_ta", "n_s", "d", "D", "t", "latent_variance", "tau", "method", "metric",
-    ]  # fmt: skip
+        "n_ta",
+        "n_s",
+        "d",
+        "D",
+        "t",
+        "latent_variance",
+        "tau",
+        "method",
+        "metric",
+    ]
     assert plan.cells[1] == plan.cells[0] | {"metric": "kl"}
     assert plan.cells[64]["n_ta"] == 8
     # Time, variance, method and metric share draws; any sample sizes share a compilation.
@@ -71,9 +84,13 @@ def test_cells_are_in_grid_order_and_share_draws():
 def test_without_noise_the_ambient_dimension_does_not_matter():
     plan = sweep.plan_errors(n_ta=[4, 5], d=[2], t=[1.0], D=[16, 32], tau=[0.0, 0.3])
     assert [(c["n_ta"], c["D"], c["tau"]) for c in plan.cells] == [
-        (4, None, 0.0), (4, 16, 0.3), (4, 32, 0.3),
-        (5, None, 0.0), (5, 16, 0.3), (5, 32, 0.3),
-    ]  # fmt: skip
+        (4, None, 0.0),
+        (4, 16, 0.3),
+        (4, 32, 0.3),
+        (5, None, 0.0),
+        (5, 16, 0.3),
+        (5, 32, 0.3),
+    ]
     # Sizes up to the next power of two share a compilation.
     assert plan.compilations == 1 + 2 * 2
 
@@ -115,10 +132,18 @@ PLANS = {
     ),
     "section4": (
         latent_net.plan_section4,
-        SIZES | dict(D=6, widths=[8, 8], replicates=4, seed=3, block=2, method=["fewshot"],
-                     pretraining=Recipe(steps=40, learning_rate=0.0078125)),
+        SIZES
+        | dict(
+            D=6,
+            widths=[8, 8],
+            replicates=4,
+            seed=3,
+            block=2,
+            method=["fewshot"],
+            pretraining=Recipe(steps=40, learning_rate=0.0078125),
+        ),
     ),
-}  # fmt: skip
+}
 
 
 def _as_numpy(value, array):
@@ -238,8 +263,9 @@ class _Zeros:
 
 def _own(**change):
     group = sweep.Group(identity="a", cells=(0,), program=_Zeros(), arguments=())
-    given = dict(axes={"n": [1]}, cells=[{"n": 1}], groups=[group], seed=0, replicates=4,
-                 dtype="float32")  # fmt: skip
+    given = dict(
+        axes={"n": [1]}, cells=[{"n": 1}], groups=[group], seed=0, replicates=4, dtype="float32"
+    )
     return sweep.Plan(**(given | change))
 
 
@@ -317,7 +343,8 @@ def test_ranges_up_to_the_largest_number_end():
 
 def test_whole_numbers_keep_their_digits():
     assert sweep.parse_spec("n_s", "9007199254740993,inf", whole=True, infinite=True) == [
-        9007199254740993, None,
-    ]  # fmt: skip
+        9007199254740993,
+        None,
+    ]
     with pytest.raises(ValueError, match="integers of at least 1, got -3"):
         sweep.parse_spec("n_s", "-3", whole=True, infinite=True)

@@ -256,17 +256,17 @@ class Other(Toy):
 GROUPS = PLAN.groups
 CHANGED = {
     "arguments": plan(scale=2.0),
-    "their dtype": replace(PLAN, groups=[
-        replace(group, arguments=(np.float64(1),)) for group in GROUPS
-    ]),
+    "their dtype": replace(
+        PLAN, groups=[replace(group, arguments=(np.float64(1),)) for group in GROUPS]
+    ),
     "program": plan(program=Other()),
     "block": plan(program=Toy(block=16)),
-    "identity": replace(PLAN, groups=[
-        replace(group, identity=group.identity + "'") for group in GROUPS
-    ]),
+    "identity": replace(
+        PLAN, groups=[replace(group, identity=group.identity + "'") for group in GROUPS]
+    ),
     "order": replace(PLAN, groups=GROUPS[::-1]),
     "cells": replace(PLAN, cells=[cell | {"more": 1} for cell in PLAN.cells]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CHANGED)
@@ -284,9 +284,13 @@ def _process(folder, **options):
     environment = os.environ | {"JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-m", "tests.sweep.toy", str(folder), json.dumps(options)]
     return subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-    )  # fmt: skip
+    )
 
 
 def test_killed_and_starved_it_resumes_with_the_same_bytes(finished, tmp_path):

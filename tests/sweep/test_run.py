@@ -20,9 +20,14 @@ from fsd_jax.sweep.run import _compiled, stream
 
 ROOT = Path(__file__).parents[2]
 SETTING = {
-    "n_ta": [1, 3, 4, 1000], "n_s": [50, None], "d": [3], "t": [0.1, 1.0],
-    "method": ["rank", "orthonormal"], "metric": ["subspace_error", "kl"], "replicates": 3000,
-}  # fmt: skip
+    "n_ta": [1, 3, 4, 1000],
+    "n_s": [50, None],
+    "d": [3],
+    "t": [0.1, 1.0],
+    "method": ["rank", "orthonormal"],
+    "metric": ["subspace_error", "kl"],
+    "replicates": 3000,
+}
 
 
 @pytest.fixture(scope="module")
@@ -92,8 +97,9 @@ def test_a_failed_group_and_bad_values_are_recorded(tmp_path):
             if self.kind == "raises":
                 raise RuntimeError("no luck")
             values = jnp.ones((1, 8))
-            return {"fine": values, "nan": values * jnp.nan,
-                    "some": values.at[0, 3].set(jnp.inf)}[self.kind]  # fmt: skip
+            return {"fine": values, "nan": values * jnp.nan, "some": values.at[0, 3].set(jnp.inf)}[
+                self.kind
+            ]
 
     kinds = ("fine", "raises", "nan", "some")
     groups = [
@@ -110,8 +116,11 @@ def test_a_failed_group_and_bad_values_are_recorded(tmp_path):
     )
     rows = sweep.read_results(sweep.run(plan, tmp_path).parent)
     assert [row["status"] for row in rows] == [
-        "ok", "failed: RuntimeError: no luck", "undefined", "not finite in 2 replicates",
-    ]  # fmt: skip
+        "ok",
+        "failed: RuntimeError: no luck",
+        "undefined",
+        "not finite in 2 replicates",
+    ]
     assert [row["mean"] for row in rows] == [1.0, None, None, None]
 
 
@@ -187,16 +196,34 @@ def _command(*arguments, devices=1, **extra):
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
     environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"} | extra
     return {
-        "args": [sys.executable, *arguments], "cwd": ROOT, "env": environment,
-        "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True,
-    }  # fmt: skip
+        "args": [sys.executable, *arguments],
+        "cwd": ROOT,
+        "env": environment,
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+        "text": True,
+    }
 
 
 SMALL = [
-    "-m", "benchmarks", "sweep", "--n-ta", "1,3,4,1000", "--n-s", "50,inf", "--d", "3",
-    "--t", "0.1,1", "--method", "rank,orthonormal", "--metric", "subspace_error,kl",
-    "--replicates", "3000",
-]  # fmt: skip
+    "-m",
+    "benchmarks",
+    "sweep",
+    "--n-ta",
+    "1,3,4,1000",
+    "--n-s",
+    "50,inf",
+    "--d",
+    "3",
+    "--t",
+    "0.1,1",
+    "--method",
+    "rank,orthonormal",
+    "--metric",
+    "subspace_error,kl",
+    "--replicates",
+    "3000",
+]
 
 
 @pytest.mark.parametrize("devices", [4])
@@ -248,11 +275,18 @@ def test_two_processes_agree_with_one(reference, tmp_path):
         port = str(probe.getsockname()[1])
     processes = [
         subprocess.Popen(
-            **_command("-c", TWO, port, str(i), json.dumps(SETTING), str(tmp_path),
-                       JAX_CPU_COLLECTIVES_IMPLEMENTATION="gloo")
+            **_command(
+                "-c",
+                TWO,
+                port,
+                str(i),
+                json.dumps(SETTING),
+                str(tmp_path),
+                JAX_CPU_COLLECTIVES_IMPLEMENTATION="gloo",
+            )
         )
         for i in range(2)
-    ]  # fmt: skip
+    ]
     for process in processes:
         _, errors = process.communicate(timeout=120)
         assert process.returncode == 0, errors
@@ -290,7 +324,12 @@ def test_draws_are_those_of_the_simulator(tmp_path):
     plan = sweep.plan_errors(n_ta=[5], d=[2], t=[1.0], replicates=1024)
     (row,) = sweep.read_results(sweep.run(plan, tmp_path).parent)
     direct = simulate.subspace_errors(
-        stream(0, plan.groups[0].identity), latent_dim=2, n_ta=5, n_s=None,
-        latent_variance=1.0, times=[1.0], replicates=1024,
-    )  # fmt: skip
+        stream(0, plan.groups[0].identity),
+        latent_dim=2,
+        n_ta=5,
+        n_s=None,
+        latent_variance=1.0,
+        times=[1.0],
+        replicates=1024,
+    )
     assert row["mean"] == pytest.approx(float(jnp.mean(direct)), rel=1e-5)

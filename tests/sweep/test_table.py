@@ -81,9 +81,13 @@ def test_the_example_of_the_documentation_is_a_grid(tmp_path):
         for i, n in enumerate((10, 100))
     ]
     plan = sweep.Plan(
-        axes={"n": [10, 100]}, cells=[{"n": 10}, {"n": 100}], groups=groups, seed=0,
-        replicates=5000, dtype="float32",
-    )  # fmt: skip
+        axes={"n": [10, 100]},
+        cells=[{"n": 10}, {"n": 100}],
+        groups=groups,
+        seed=0,
+        replicates=5000,
+        dtype="float32",
+    )
     sweep.run(plan, tmp_path)
     data = sweep.to_grid(tmp_path)
     assert dict(data.sizes) == {"n": 2}
@@ -104,8 +108,14 @@ def test_a_plan_of_ones_own_without_axes_is_gridded_by_its_cells(tmp_path):
 def test_numpys_numbers_in_cells_of_ones_own(tmp_path):
     cells = [{"n": np.int64(4), "x": np.float32(0.5)}, {"n": np.int32(8), "x": np.float64(0.5)}]
     axes = {"n": np.array([4, 8]), "x": (np.float32(0.5),)}
-    plan = sweep.Plan(axes=axes, cells=cells, groups=[], seed=np.int64(0), replicates=np.int8(2),
-                      dtype=np.dtype("float32"))  # fmt: skip
+    plan = sweep.Plan(
+        axes=axes,
+        cells=cells,
+        groups=[],
+        seed=np.int64(0),
+        replicates=np.int8(2),
+        dtype=np.dtype("float32"),
+    )
     data, rows = _ran(plan, tmp_path)
     assert [row["n"] for row in rows] == [4, 8]
     assert dict(data.sizes) == {"n": 2, "x": 1}
@@ -154,9 +164,13 @@ def test_what_a_program_must_not_return_is_a_failure_of_its_group(tmp_path):
         for i, kind in enumerate(kinds)
     ]
     plan = sweep.Plan(
-        axes={"kind": kinds}, cells=[{"kind": kind} for kind in kinds], groups=groups, seed=0,
-        replicates=100, dtype="float32",
-    )  # fmt: skip
+        axes={"kind": kinds},
+        cells=[{"kind": kind} for kind in kinds],
+        groups=groups,
+        seed=0,
+        replicates=100,
+        dtype="float32",
+    )
     rows = {row["kind"]: row for row in sweep.read_results(sweep.run(plan, tmp_path).parent)}
     assert (rows["right"]["mean"], rows["right"]["status"]) == (1.0, "ok")
     for kind in WRONG:

@@ -72,15 +72,20 @@ def told(tmp_path_factory):
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     environment = os.environ | {
-        "JAX_PLATFORMS": "cpu", "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo",
-    }  # fmt: skip
+        "JAX_PLATFORMS": "cpu",
+        "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo",
+    }
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, port, str(number), str(out)], cwd=ROOT, text=True,
-            env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            [sys.executable, "-c", SCRIPT, port, str(number), str(out)],
+            cwd=ROOT,
+            text=True,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
         for number in range(2)
-    ]  # fmt: skip
+    ]
     try:
         ends = [process.communicate(timeout=120) for process in processes]
     finally:

@@ -30,13 +30,17 @@ def plan(*, replicates=400, seed=0, scale=1.0, groups=3, program=Toy()):
         cells=[{"n": n, "side": side} for n in range(groups) for side in ("left", "right")],
         groups=[
             sweep.Group(
-                identity=f"toy {n}", cells=(2 * n, 2 * n + 1), program=program,
+                identity=f"toy {n}",
+                cells=(2 * n, 2 * n + 1),
+                program=program,
                 arguments=(np.float32(scale),),
             )
             for n in range(groups)
         ],
-        seed=seed, replicates=replicates, dtype="float32",
-    )  # fmt: skip
+        seed=seed,
+        replicates=replicates,
+        dtype="float32",
+    )
 
 
 def main(out, options):

@@ -116,19 +116,33 @@ def test_the_orthonormal_curve_has_no_such_limit():
             "time",
         ),
         (lambda: theory.plan(latent_dim=2, target=0.1, process="VP", **WORLD), "process"),
-        (lambda: theory.lemma_b_2(
-            latent_dim=1, ambient_dim=10**400, accuracy=0.1, radius=1.0, output_bound=1.0,
-            lipschitz=1.0), "ambient_dim"),
+        (
+            lambda: theory.lemma_b_2(
+                latent_dim=1,
+                ambient_dim=10**400,
+                accuracy=0.1,
+                radius=1.0,
+                output_bound=1.0,
+                lipschitz=1.0,
+            ),
+            "ambient_dim",
+        ),
         (lambda: theory.lemma_d_2(latent_dim=1, n=10**400), "n must be"),
         (lambda: theory.lemma_d_3(latent_dim=1, ambient_dim=2, n_s=3, delta="early"), "delta"),
         (lambda: theory.loglog_slope([1, 2, 3], [1, 2, 3], level="high"), "level"),
         (lambda: theory.least_constant("a", [1.0]), "bound"),
-        (lambda: theory.deterministic_equivalent(
-            spectrum=[1.0], n_ta=3, time=0.5, counts=["a"]), "counts"),
-        (lambda: theory.spiked_threshold(
-            latent_dim=1, n_ta=10**400, ambient_dim=5, residual_variance=0.1), "n_ta"),
+        (
+            lambda: theory.deterministic_equivalent(spectrum=[1.0], n_ta=3, time=0.5, counts=["a"]),
+            "counts",
+        ),
+        (
+            lambda: theory.spiked_threshold(
+                latent_dim=1, n_ta=10**400, ambient_dim=5, residual_variance=0.1
+            ),
+            "n_ta",
+        ),
     ],
-)  # fmt: skip
+)
 def test_arguments_are_refused_by_name(call, message):
     with pytest.raises(ValueError, match=message):
         call()

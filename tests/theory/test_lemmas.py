@@ -50,9 +50,14 @@ def test_lemma_d_3_lies_above_the_exact_error_and_falls_half_as_fast():
 
 @pytest.mark.parametrize(
     ("bad", "name"),
-    [({"accuracy": 0.0}, "accuracy"), ({"n_s": 2}, "n_s must be"), ({"T": 1e-4}, "delta and T"),
-     ({"failure": 1.0}, "failure"), ({"beta": -1.0}, "beta")],
-)  # fmt: skip
+    [
+        ({"accuracy": 0.0}, "accuracy"),
+        ({"n_s": 2}, "n_s must be"),
+        ({"T": 1e-4}, "delta and T"),
+        ({"failure": 1.0}, "failure"),
+        ({"beta": -1.0}, "beta"),
+    ],
+)
 def test_lemma_b_1_checks_its_arguments(bad, name):
     with pytest.raises(ValueError, match=name):
         theory.lemma_b_1(**({"latent_dim": 2, "n_s": 100, "accuracy": 0.1, **LATENT} | bad))
@@ -132,10 +137,16 @@ def test_lemma_d_2_fails_where_vectors_are_few_and_its_constant_is_short():
 )
 def test_lemmas_b_2_and_d_check_their_arguments(lemma, given, name):
     good = {
-        theory.lemma_b_2: {"latent_dim": 1, "ambient_dim": 2, "radius": 1.0, "output_bound": 1.0,
-                           "lipschitz": 1.0, "accuracy": 0.1},
+        theory.lemma_b_2: {
+            "latent_dim": 1,
+            "ambient_dim": 2,
+            "radius": 1.0,
+            "output_bound": 1.0,
+            "lipschitz": 1.0,
+            "accuracy": 0.1,
+        },
         theory.lemma_d_1: {"n": 5, "bound": 1.0, "log_cover": 0.0, "accuracy": 0.0, "slack": 0.5},
         theory.lemma_d_2: {"latent_dim": 2, "n": 5},
-    }[lemma]  # fmt: skip
+    }[lemma]
     with pytest.raises(ValueError, match=name):
         lemma(**(good | given))
