@@ -84,7 +84,7 @@ def leading(
     """
     alive = roots > cutoff
     if centring is not None:
-        alive &= jnp.arange(roots.shape[0]) < centring.rows - 1
+        alive &= jnp.arange(roots.shape[0], dtype=jnp.int32) < centring.rows - 1
         # All that there is may be rounding, too.
         least = _sums.total((_linalg.eps_of(roots.dtype) * centring.size) ** 2)
         total = jnp.where(total > least, total, total * 0)
@@ -212,9 +212,10 @@ def gram_spectrum(
     n, ambient = x.shape
     if n > ambient:
         gram = _tall_gram(x)
-        safe = _squares_survive(x, jnp.trace(gram), n)
+        total = jnp.trace(gram)
         spectrum, _ = symmetric_spectrum(gram / count, k, cut, centring)
-        return spectrum._replace(trusted=spectrum.trusted & safe)
+        safe = spectrum.trusted & _squares_survive(total, n)
+        return spectrum._replace(trusted=safe | _null(x, safe, centring))
     gram = _linalg.matmul(x, x.T)
     total = jnp.trace(gram)
     finite = jnp.isfinite(total)
@@ -228,14 +229,23 @@ def gram_spectrum(
     roots = jnp.sqrt(jnp.clip(values, 0) / count)
     limit = jnp.sqrt(cutoff / count)
     spectrum = leading(roots, rows.T, k, limit, total / count, centring=centring, cleared=True)
-    safe = _linalg.squared_is_safe(values, cut) & _squares_survive(x, total, ambient)
-    return spectrum._replace(trusted=safe)
+    safe = _linalg.squared_is_safe(values, cut) & _squares_survive(total, ambient)
+    return spectrum._replace(trusted=safe | _null(x, safe, centring))
 
 
-def _squares_survive(
-    x: Float[Array, "n D"], trace: Float[Array, ""], terms: int
-) -> Bool[Array, ""]:
+def _squares_survive(trace: Float[Array, ""], terms: int) -> Bool[Array, ""]:
     """Whether what squares lose below the dtype's smallest number is below 1e-5 of their sum."""
-    smallest = float(jnp.finfo(x.dtype).smallest_normal)
-    null = jax.lax.cond(trace == 0, lambda: jnp.all(x == 0), lambda: jnp.asarray(False))
-    return (trace >= 1e5 * terms * smallest) | null
+    return trace >= 1e5 * terms * float(jnp.finfo(trace.dtype).smallest_normal)
+
+
+def _null(
+    x: Float[Array, "n D"], known: Bool[Array, ""], centring: Centring | None
+) -> Bool[Array, ""]:
+    """Whether data are zero, or zero to the rounding of what was subtracted; False if `known`."""
+
+    def look() -> Bool[Array, ""]:
+        if centring is None:
+            return jnp.all(x == 0)
+        return jnp.all(jnp.abs(x) <= _linalg.eps_of(x.dtype) * centring.size)
+
+    return jax.lax.cond(known, lambda: jnp.asarray(False), look)

@@ -66,7 +66,8 @@ class SecondMoment:
         """
         rank = jnp.sum(self.values > 0, axis=-1)
         left = jnp.maximum(self.basis.shape[-2] - rank, 1)
-        rest = jnp.clip(self.total - jnp.sum(self.values, axis=-1), 0) / left
+        missing = jnp.clip(self.total - jnp.sum(self.values, axis=-1), 0)
+        rest = missing / left.astype(missing.dtype)
         return jnp.where(self.next_value > 0, rest, 0)
 
     @classmethod
