@@ -1,13 +1,13 @@
 """How each method turns target samples into a linear score; refits are masks."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from fsd_jax import _checks, _linalg
+from fsd_jax import _checks, _linalg, _spectra, _sums
 from fsd_jax._checks import Status
 from fsd_jax.fewshot.source import PretrainedModel
 from fsd_jax.minimizer.closed_form import Minimizer, orthonormal_minimizer, rank_minimizer
@@ -64,7 +64,7 @@ def fit(
     centre = recipe.mean == "target"
     offset = source.mean if recipe.mean == "source" else jnp.zeros_like(source.mean)
     if recipe.method == "source-as-is":
-        mean = _mean(x, mask) if centre else offset
+        mean = _sums.mean_of_rows(x, mask) if centre else offset
         found = Minimizer(
             basis=source.basis,
             gains=jnp.ones_like(source.latent_variance),
@@ -77,6 +77,8 @@ def fit(
     moment = SecondMoment.from_samples(
         x - offset, rank=kept_pairs, centre=centre, mask=mask, throw=False
     )
+    if recipe.mean == "source":
+        moment = _about(offset, moment)
     if recipe.constraint == "orthonormal":
         found = orthonormal_minimizer(moment, latent_dim=recipe.latent_dim, throw=False)
     else:
@@ -99,11 +101,15 @@ def fit(
     return _finish(source, found, mean, process)
 
 
-def _mean(x: Float[Array, "n D"], mask: Bool[Array, " n"]) -> Float[Array, " D"]:
-    """The mean of the rows in `mask`, by their deviations from one: that sum keeps its digits."""
-    start = x[jnp.argmax(mask)]
-    share = mask.astype(x.dtype) / jnp.sum(mask).astype(x.dtype)
-    return start + _linalg.matmul(share, jnp.where(mask[:, None], x - start, 0))
+def _about(offset: Float[Array, " D"], moment: SecondMoment) -> SecondMoment:
+    """A moment of rows minus a given mean, without what may be the rounding of the difference."""
+    centring = _spectra.Centring(jnp.abs(offset), moment.count)
+    rounding = jnp.sqrt(moment.values) <= centring.floor(moment.basis)
+    return replace(
+        moment,
+        values=jnp.where(rounding, 0, moment.values),
+        basis=jnp.where(rounding, 0, moment.basis),
+    )
 
 
 def complete(

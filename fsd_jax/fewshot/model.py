@@ -10,7 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Key
 
-from fsd_jax import _checks
+from fsd_jax import _checks, _sums
 from fsd_jax.fewshot.fit import Recipe
 from fsd_jax.fewshot.report import Report
 from fsd_jax.fewshot.source import PretrainedModel
@@ -118,7 +118,8 @@ class FewShotModel:
 
     def loss(self, x: ArrayLike) -> Float[Array, ""]:
         """Section 3.2's loss on clean samples ``(n, *shape)``, noise integrated out exactly."""
-        return jnp.mean(self.losses(x))
+        losses = self.losses(x)
+        return _sums.total(losses) / losses.shape[0]
 
     def losses(self, x: ArrayLike) -> Float[Array, " n"]:
         """The loss of each clean sample."""

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Key
 
-from fsd_jax import _checks, _linalg
+from fsd_jax import _checks, _linalg, _sums
 from fsd_jax.moments import SecondMoment
 from fsd_jax.process import VP
 
@@ -274,7 +274,7 @@ def _denoising_losses(
             x_t = process.signal(t) * x + jnp.sqrt(spread) * noise
             target = -noise / jnp.sqrt(spread)
             wrong = target - _same_shape(score(x_t, t), x)
-            return w * jnp.mean(jnp.sum(wrong**2, axis=-1))
+            return w * _sums.total(jnp.sum(wrong**2, axis=-1)) / x.shape[0]
 
         return jnp.sum(jax.lax.map(at, (times, weights)))
 

@@ -104,6 +104,18 @@ def test_ten_identical_pictures_are_the_source_as_it_is(source, zeros):
     assert float(alone.linear.residual_variance) == 0
 
 
+def test_rounding_of_the_source_mean_is_no_direction(source, zeros):
+    """A.2 again: differences from a mean are rounded to the size of the mean."""
+    along = np.asarray(source.basis[:, :1].T)
+    far = fsd.pretrain(np.concatenate([zeros[:50] + 900, zeros[50:100] + 1100]), latent_dim=8)
+    mean, steps = np.asarray(far.mean), np.linspace(1, 3, 10, dtype=np.float32)[:, None]
+    none = fsd.finetune(far, np.repeat(mean[None], 10, axis=0), mean="source")
+    assert int(none.rank) == 0
+    one = fsd.finetune(far, mean + steps * along, mean="source")
+    assert int(one.rank) == 1
+    assert abs(float(along @ one.linear.basis[:, 0])) > 0.999
+
+
 def test_groups_that_the_user_names_are_left_out_together(source, zeros):
     x = zeros[:10]
     model = fsd.finetune(source, x)
