@@ -67,7 +67,7 @@ def merge(
         subtract: whether the stream's offset is still to be subtracted from the batch.
         quantum: eps of the batch as it was given, over that of `x`.
     """
-    real = jnp.arange(x.shape[0]) < rows
+    real = jnp.arange(x.shape[0], dtype=rows.dtype) < rows
     count = state.rows + rows
     share = rows.astype(x.dtype) / count.astype(x.dtype)
     mean = state.mean

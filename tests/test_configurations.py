@@ -49,7 +49,7 @@ def _finite(result, dtype=np.float32):
 def test_fine_tuning(key, constraint):
     model = fsd.finetune(fsd.pretrain(SOURCE, latent_dim=d), TARGET, constraint=constraint)
     _finite((model.linear, model.score(HELDOUT, 0.5), model.denoise(HELDOUT, 0.5)))
-    _finite((model.loss(HELDOUT), model.sample(key, 4, method="ei_sde", steps=4)))
+    _finite((model.loss(HELDOUT), model.sample(key, 4, method="ei_sde", steps=32)))
     if constraint == "orthonormal":
         _finite(model.sample(key, 4))
 
