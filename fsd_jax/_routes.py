@@ -82,18 +82,19 @@ class Rows(NamedTuple):
             size += jnp.abs(offset) * (
                 _linalg.eps_of(np.dtype(np.float64)) / _linalg.eps_of(x.dtype)
             )
-        return cls(x, mask, number, shift, rest, mean, _spectra.Centring(size, number))
+        return cls(x, mask, number, shift, rest, mean, _spectra.Centring(size, number, mask))
 
     @property
     def divisor(self) -> Float[Array, ""]:
         """`number` in the samples' dtype."""
         return self.number.astype(self.x.dtype)
 
-    def centred(self) -> Float[Array, "n D"]:
-        """The rows minus their mean, a copy."""
+    def centred(self, *, exactly: bool = True) -> Float[Array, "n D"]:
+        """The rows minus their mean, a copy; or minus a point close to it, at half the cost."""
         if self.shift is None or self.rest is None:
             return self.x
-        y = (self.x - self.shift) - self.rest
+        y = self.x - self.shift
+        y = y - self.rest if exactly else y
         return y if self.mask is None else jnp.where(self.mask[:, None], y, 0)
 
 
@@ -124,7 +125,8 @@ def _compute(rows: Rows, k: int, name: str, key: Key[Array, ""] | None) -> _spec
     if name == "gram":
         most = rows.number - (0 if rows.shift is None else 1)
         cut = jnp.minimum(min(k, rows.x.shape[1]), most)
-        return _spectra.gram_spectrum(rows.centred(), rows.divisor, k, cut, rows.centring)
+        x = rows.centred(exactly=rows.x.shape[0] > rows.x.shape[1])
+        return _spectra.gram_spectrum(x, rows.divisor, k, cut, rows.centring)
     if name == "svd":
         return _spectra.svd_spectrum(rows.centred(), rows.divisor, k, rows.centring)
     start = jax.random.key(0) if key is None else key

@@ -4,6 +4,7 @@ Data matrices are ``(n, D)`` with samples in rows. Every route returns eigenpair
 descending order with ``basis`` of shape ``(D, k)``.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -41,21 +42,37 @@ class Centring(NamedTuple):
     Attributes:
         size: ``(D,)`` size of what was subtracted from each column, in units of the dtype's eps.
         rows: number of rows that count, whose deviations have a rank of at most ``rows - 1``.
+        mask: the rows that count, or None for all.
     """
 
     size: Float[Array, " D"]
     rows: Int[Array, ""]
+    mask: Bool[Array, " n"] | None = None
 
-    def floor(self, basis: Float[Array, "D k"]) -> Float[Array, " k"]:
-        """The standard deviation along each direction below which it may be rounding.
+    @property
+    def noise(self) -> Float[Array, " D"]:
+        """The standard deviation in each column below which it may be rounding.
 
         Entries near `size` are stored to ``eps size``, independently. Such noise has a variance of
         ``sum_j u_j^2 (eps size_j)^2/12`` along u, and of ``(1 + sqrt(D/n))^2`` times that along
         the direction that it favours most; the constant leaves a factor of ten.
         """
-        spread = 1 + (basis.shape[0] / self.rows.astype(basis.dtype)) ** 0.5
-        noise = 4 * _linalg.eps_of(basis.dtype) * spread * self.size
-        return jnp.sqrt(_linalg.matmul(noise**2, basis**2))
+        spread = 1 + (self.size.shape[0] / self.rows.astype(self.size.dtype)) ** 0.5
+        return 4 * _linalg.eps_of(self.size.dtype) * spread * self.size
+
+    def floor(self, basis: Float[Array, "D k"]) -> Float[Array, " k"]:
+        """`noise` along each direction: columns are rounded independently."""
+        return jnp.sqrt(_linalg.matmul(self.noise**2, basis**2))
+
+    def of_products(self, gram: Float[Array, "n n"]) -> Float[Array, "n n"]:
+        """Products of rows about their mean, from those about a point close to it."""
+        counts = jnp.ones(len(gram), gram.dtype) if self.mask is None else self.mask
+        share = counts.astype(gram.dtype) / self.rows.astype(gram.dtype)
+        overlap = _linalg.matmul(gram, share)
+        centred = gram - overlap - overlap[:, None] + jnp.sum(overlap * share)
+        return (
+            centred if self.mask is None else jnp.where(self.mask & self.mask[:, None], centred, 0)
+        )
 
 
 def leading(
@@ -83,39 +100,44 @@ def leading(
             finite: another pass over a long basis costs as much as finding it.
     """
     alive = roots > cutoff
-    if centring is not None:
-        alive &= jnp.arange(roots.shape[0], dtype=jnp.int32) < centring.rows - 1
-        # All that there is may be rounding, too.
-        least = _sums.total((_linalg.eps_of(roots.dtype) * centring.size) ** 2)
-        total = jnp.where(total > least, total, total * 0)
     kept, basis = jnp.where(alive[:k], roots[:k], 0), basis[:, :k]
     following = jnp.where(alive[k], roots[k], 0) if roots.shape[0] > k else roots[0] * 0
+    nan = nan_unless_finite(total)
+    if not cleared:
+        basis = jnp.where(kept > 0, basis, 0) + nan
     if centring is not None:
-        kept = jnp.where(kept > unit * centring.floor(basis), kept, 0)
-        following = jnp.where(kept[-1] > 0, following, 0)
-        # Columns of different size: rounding in one may exceed a direction in another.
-        ordered = jnp.all(kept[1:] <= kept[:-1])
-        kept, basis = jax.lax.cond(ordered, lambda *pair: pair, _sorted, kept, basis)
+        # No direction's rounding exceeds that of the worst column: most data end here.
+        clear = jnp.all((kept == 0) | (kept > unit * jnp.max(centring.noise)))
+        clear &= jnp.sum(alive, dtype=jnp.int32) < centring.rows
+        kept, basis, following, total = jax.lax.cond(
+            clear, lambda *same: same, partial(_beyond_rounding, centring, unit),
+            kept, basis, following, total,
+        )  # fmt: skip
     values, following = (kept / unit) ** 2, (following / unit) ** 2
     smallest = jnp.finfo(roots.dtype).smallest_normal
-    nan = nan_unless_finite(total)
-    if centring is not None or not cleared:
-        basis = jnp.where(kept > 0, basis, 0) + nan
-    return Spectrum(
-        values + nan,
-        basis,
-        following + nan,
-        total,
-        jnp.asarray(True),
-        (kept[0] > 0) & (values[0] < smallest),
-    )
+    underflow = (kept[0] > 0) & (values[0] < smallest)
+    return Spectrum(values + nan, basis, following + nan, total, jnp.asarray(True), underflow)
 
 
-def _sorted(
-    roots: Float[Array, " k"], basis: Float[Array, "D k"]
-) -> tuple[Float[Array, " k"], Float[Array, "D k"]]:
-    order = jnp.argsort(-roots)
-    return roots[order], basis[:, order]
+def _beyond_rounding(
+    centring: Centring,
+    unit: Float[Array, ""] | float,
+    kept: Float[Array, " k"],
+    basis: Float[Array, "D k"],
+    following: Float[Array, ""],
+    total: Float[Array, ""],
+) -> tuple[Float[Array, " k"], Float[Array, "D k"], Float[Array, ""], Float[Array, ""]]:
+    """What of centred data exceeds the rounding of what was subtracted, along each direction."""
+    possible = jnp.arange(kept.shape[0], dtype=jnp.int32) < centring.rows - 1
+    kept = jnp.where(possible & (kept > unit * centring.floor(basis)), kept, 0)
+    following = jnp.where((kept[-1] > 0) & (kept.shape[0] < centring.rows - 1), following, 0)
+    # Columns of different size: rounding in one may exceed a direction in another.
+    order = jnp.argsort(-kept)
+    kept = kept[order]
+    basis = jnp.where(kept > 0, basis[:, order], 0)
+    # All that there is may be rounding, too.
+    least = _sums.total((_linalg.eps_of(kept.dtype) * centring.size) ** 2)
+    return kept, basis, following, jnp.where(total > least, total, total * 0)
 
 
 def nan_unless_finite(total: Float[Array, ""]) -> Float[Array, ""]:
@@ -208,7 +230,11 @@ def gram_spectrum(
     cut: Int[Array, ""],
     centring: Centring | None = None,
 ) -> Spectrum:
-    """Eigenpairs by the Gram matrix of the smaller side: cheapest, but it squares the data."""
+    """Eigenpairs by the Gram matrix of the smaller side: cheapest, but it squares the data.
+
+    Fewer rows than columns may be centred about a point close to their mean only: their products
+    are then centred, which costs no pass over the data.
+    """
     n, ambient = x.shape
     if n > ambient:
         gram = _tall_gram(x)
@@ -217,6 +243,8 @@ def gram_spectrum(
         safe = spectrum.trusted & _squares_survive(total, n)
         return spectrum._replace(trusted=safe | _null(x, safe, centring))
     gram = _linalg.matmul(x, x.T)
+    if centring is not None:
+        gram = centring.of_products(gram)
     total = jnp.trace(gram)
     finite = jnp.isfinite(total)
     values, vectors = _linalg.eigh_descending(jnp.where(finite, gram, 0))
@@ -246,6 +274,6 @@ def _null(
     def look() -> Bool[Array, ""]:
         if centring is None:
             return jnp.all(x == 0)
-        return jnp.all(jnp.abs(x) <= _linalg.eps_of(x.dtype) * centring.size)
+        return jnp.all(jnp.abs(x) <= centring.noise)
 
     return jax.lax.cond(known, lambda: jnp.asarray(False), look)

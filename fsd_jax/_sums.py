@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from fsd_jax import _linalg
+
 Sum = TypeVar("Sum")
 
 BLOCK_ROWS = 256
@@ -73,21 +75,27 @@ def centre(
     Returns:
         ``(shift, rest)``, to be subtracted one after the other.
     """
+    # Products with ones: XLA's reduction over a few long rows is several times slower on CPU.
     n = x.shape[0]
     first = min(n, 128)
     if mask is None:
-        shift = jnp.sum(x[:first], axis=0) / first
-        return shift, over_rows(lambda block: jnp.sum(block - shift, axis=0), x) / n
+        shift = _linalg.matmul(jnp.full(first, 1 / first, x.dtype), x[:first])
+
+        def term(block: Array) -> Array:
+            return _linalg.matmul(jnp.ones(block.shape[0], x.dtype), block - shift)
+
+        return shift, over_rows(term, x) / n
     start = jnp.argmax(mask)
     head = jax.lax.dynamic_slice_in_dim(x, start, first)
     kept = jax.lax.dynamic_slice_in_dim(mask, start, first)
-    some = jnp.maximum(jnp.sum(kept), 1).astype(x.dtype)
-    shift = jnp.sum(jnp.where(kept[:, None], head, 0), axis=0) / some
+    share = kept.astype(x.dtype) / jnp.maximum(jnp.sum(kept), 1).astype(x.dtype)
+    shift = _linalg.matmul(share, jnp.where(kept[:, None], head, 0))
 
-    def term(block: Array, counts: Array) -> Array:
-        return jnp.sum(jnp.where(counts[:, None], block - shift, 0), axis=0)
+    def masked(block: Array, counts: Array) -> Array:
+        y = jnp.where(counts[:, None], block - shift, 0)
+        return _linalg.matmul(counts.astype(x.dtype), y)
 
-    return shift, over_rows(term, x, mask) / jnp.sum(mask).astype(x.dtype)
+    return shift, over_rows(masked, x, mask) / jnp.sum(mask).astype(x.dtype)
 
 
 def mean_of_rows(

@@ -13,6 +13,8 @@ from fsd_jax._checks.status import Status, flag, is_traced
 logger = logging.getLogger("fsd_jax")
 logger.addHandler(logging.NullHandler())
 
+_COMMON = (np.dtype(np.float32), np.dtype(np.float64))
+
 _told: set[str] = set()
 
 
@@ -34,6 +36,9 @@ def array(name: str, value: Any) -> np.ndarray | jax.Array:
     """
     given = value if isinstance(value, jax.Array) else _host(name, value)
     dtype = given.dtype
+    if dtype in _COMMON and dtype.isnative:
+        # Before tests that take as long as a small decomposition.
+        return given
     if not (jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)):
         what = f" (a {type(value).__name__})" if dtype.kind == "O" else ""
         raise ValueError(
@@ -97,7 +102,7 @@ def floating(
 
 
 def _refuse_integers(name: str, given: np.ndarray | jax.Array) -> None:
-    if jnp.issubdtype(given.dtype, jnp.floating):
+    if given.dtype in _COMMON:
         return
     line = f"{name}.astype('float32')"
     if given.dtype.itemsize == 1:
@@ -110,7 +115,7 @@ def _refuse_integers(name: str, given: np.ndarray | jax.Array) -> None:
 def on_device(given: np.ndarray | jax.Array) -> tuple[jax.Array, Status]:
     """A floating array as a JAX array, float64 narrowed and told where x64 mode is off."""
     if given.dtype != np.float64 or jax.config.read("jax_enable_x64"):
-        return jnp.asarray(given), Status.OK
+        return given if isinstance(given, jax.Array) else jnp.asarray(given), Status.OK
     _log_once(
         "downcast",
         "float64 input is computed in float32, because JAX's x64 mode is off; "
