@@ -102,7 +102,6 @@ def krylov_spectrum(
     count: Float[Array, ""],
     k: int,
     key: Key[Array, ""],
-    centring: _spectra.Centring | None = None,
     max_blocks: int = 10,
 ) -> _spectra.Spectrum:
     """Leading eigenpairs by block Golub-Kahan-Lanczos with full reorthogonalisation.
@@ -120,7 +119,6 @@ def krylov_spectrum(
         count: the divisor.
         k: number of eigenpairs.
         key: for the random start.
-        centring: what was subtracted, here or before.
         max_blocks: step limit.
 
     Returns:
@@ -158,7 +156,7 @@ def krylov_spectrum(
     roots = ritz.sigma / jnp.sqrt(count)
     floor = 4 * _linalg.eps_of(x.dtype) * max(n, ambient) ** 0.5 * roots[0]
     total = samples.energy() / count / unit / unit
-    spectrum = _spectra.leading(roots, basis, k, floor, total, unit=unit, centring=centring)
+    spectrum = _spectra.leading(roots, basis, k, floor, total, unit=unit)
     return spectrum._replace(trusted=ritz.error <= tolerance)
 
 

@@ -118,6 +118,8 @@ def decompose(
         spectrum = jax.lax.cond(
             keep, lambda first: first, lambda _: _compute(rows, k, "svd", key), spectrum
         )
+    if rows.centring is not None:
+        spectrum = _spectra.beyond_rounding(spectrum, rows.centring)
     return spectrum, keep
 
 
@@ -128,11 +130,11 @@ def _compute(rows: Rows, k: int, name: str, key: Key[Array, ""] | None) -> _spec
         x = rows.centred(exactly=rows.x.shape[0] > rows.x.shape[1])
         return _spectra.gram_spectrum(x, rows.divisor, k, cut, rows.centring)
     if name == "svd":
-        return _spectra.svd_spectrum(rows.centred(), rows.divisor, k, rows.centring)
+        return _spectra.svd_spectrum(rows.centred(), rows.divisor, k)
     start = jax.random.key(0) if key is None else key
 
     def krylov(x: Array, mean: Array | None) -> _spectra.Spectrum:
-        return _krylov.krylov_spectrum(x, rows.mask, mean, rows.divisor, k, start, rows.centring)
+        return _krylov.krylov_spectrum(x, rows.mask, mean, rows.divisor, k, start)
 
     if rows.shift is None or rows.rest is None:
         return krylov(rows.x, None)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from fsd_jax import _linalg, _sums
@@ -83,7 +84,6 @@ def leading(
     total: Float[Array, ""],
     *,
     unit: Float[Array, ""] | float = 1.0,
-    centring: Centring | None = None,
     cleared: bool = False,
 ) -> Spectrum:
     """Keep k pairs and clear the null ones, so that no rounding passes for a direction.
@@ -95,49 +95,53 @@ def leading(
         cutoff: the size up to which a root may be rounding.
         total: the trace.
         unit: a power of two, see `_sums.unit_scale`.
-        centring: of centred data.
         cleared: whether columns below the cutoff are zero already, and NaN for data that are not
             finite: another pass over a long basis costs as much as finding it.
     """
-    alive = roots > cutoff
-    kept, basis = jnp.where(alive[:k], roots[:k], 0), basis[:, :k]
-    following = jnp.where(alive[k], roots[k], 0) if roots.shape[0] > k else roots[0] * 0
+    kept, basis = jnp.where(roots[:k] > cutoff, roots[:k], 0), basis[:, :k]
+    following = roots[k] if roots.shape[0] > k else roots[0] * 0
+    following = jnp.where(following > cutoff, following, 0)
     nan = nan_unless_finite(total)
     if not cleared:
         basis = jnp.where(kept > 0, basis, 0) + nan
-    if centring is not None:
-        # No direction's rounding exceeds that of the worst column: most data end here.
-        clear = jnp.all((kept == 0) | (kept > unit * jnp.max(centring.noise)))
-        clear &= jnp.sum(alive, dtype=jnp.int32) < centring.rows
-        kept, basis, following, total = jax.lax.cond(
-            clear, lambda *same: same, partial(_beyond_rounding, centring, unit),
-            kept, basis, following, total,
-        )  # fmt: skip
     values, following = (kept / unit) ** 2, (following / unit) ** 2
     smallest = jnp.finfo(roots.dtype).smallest_normal
     underflow = (kept[0] > 0) & (values[0] < smallest)
     return Spectrum(values + nan, basis, following + nan, total, jnp.asarray(True), underflow)
 
 
-def _beyond_rounding(
-    centring: Centring,
-    unit: Float[Array, ""] | float,
-    kept: Float[Array, " k"],
-    basis: Float[Array, "D k"],
-    following: Float[Array, ""],
-    total: Float[Array, ""],
-) -> tuple[Float[Array, " k"], Float[Array, "D k"], Float[Array, ""], Float[Array, ""]]:
+def beyond_rounding(spectrum: Spectrum, centring: Centring) -> Spectrum:
     """What of centred data exceeds the rounding of what was subtracted, along each direction."""
-    possible = jnp.arange(kept.shape[0], dtype=jnp.int32) < centring.rows - 1
-    kept = jnp.where(possible & (kept > unit * centring.floor(basis)), kept, 0)
-    following = jnp.where((kept[-1] > 0) & (kept.shape[0] < centring.rows - 1), following, 0)
-    # Columns of different size: rounding in one may exceed a direction in another.
-    order = jnp.argsort(-kept)
-    kept = kept[order]
-    basis = jnp.where(kept > 0, basis[:, order], 0)
+    # No direction's rounding exceeds that of the worst column: most data end here.
+    values = spectrum.values
+    every = jnp.append(values, spectrum.next_value)
+    worst = jnp.max(centring.noise) ** 2
+    doubtful = jnp.any((every > 0) & (every <= worst)) | (jnp.sum(every > 0) >= centring.rows)
+    return jax.lax.cond(doubtful, partial(_cut, centring), lambda same: same, spectrum)
+
+
+def _cut(centring: Centring, spectrum: Spectrum) -> Spectrum:
+    k = spectrum.values.shape[0]
+    index = np.arange(k, dtype=np.int32)
+    floor = centring.floor(spectrum.basis)
+    alive = (index < centring.rows - 1) & (spectrum.values > floor**2)
+    following = jnp.where(alive[-1] & (k < centring.rows - 1), spectrum.next_value, 0)
+    # Columns of different size: rounding in one may exceed a direction in another, so what is left
+    # moves up, by a product with zeros and ones: a sort takes longer to compile than all the rest.
+    place = jnp.sum(alive[:, None] & (index[:, None] < index), axis=0, dtype=jnp.int32)
+    move = jnp.where(alive[:, None] & (place[:, None] == index), 1, 0).astype(floor.dtype)
+    values = _linalg.matmul(spectrum.values, move)
     # All that there is may be rounding, too.
-    least = _sums.total((_linalg.eps_of(kept.dtype) * centring.size) ** 2)
-    return kept, basis, following, jnp.where(total > least, total, total * 0)
+    least = jnp.sum((_linalg.eps_of(floor.dtype) * centring.size) ** 2)
+    total = jnp.where(spectrum.total > least, spectrum.total, 0)
+    return Spectrum(
+        values,
+        _linalg.matmul(spectrum.basis, move),
+        following,
+        total,
+        spectrum.trusted | (total == 0),
+        spectrum.underflow & (values[0] > 0),
+    )
 
 
 def nan_unless_finite(total: Float[Array, ""]) -> Float[Array, ""]:
@@ -145,9 +149,7 @@ def nan_unless_finite(total: Float[Array, ""]) -> Float[Array, ""]:
     return jnp.where(jnp.isfinite(total), 0, jnp.nan).astype(total.dtype)
 
 
-def svd_spectrum(
-    x: Float[Array, "n D"], count: Float[Array, ""], k: int, centring: Centring | None = None
-) -> Spectrum:
+def svd_spectrum(x: Float[Array, "n D"], count: Float[Array, ""], k: int) -> Spectrum:
     """Eigenpairs by QR and a small SVD: nothing is squared, weak directions survive."""
     n, ambient = x.shape
     unit = _sums.unit_scale(jnp.max(jnp.abs(x)))
@@ -166,15 +168,11 @@ def svd_spectrum(
     side = max(min(n, 2 * _linalg.TRIANGLE_ROWS), ambient)
     roots = s / jnp.sqrt(count)
     cutoff = 4 * _linalg.eps_of(x.dtype) * side**0.5 * roots[0]
-    trace = total / unit / unit
-    return leading(roots, basis, k, cutoff, trace, unit=unit, centring=centring)
+    return leading(roots, basis, k, cutoff, total / unit / unit, unit=unit)
 
 
 def symmetric_spectrum(
-    matrix: Float[Array, "D D"],
-    k: int,
-    cut: Int[Array, ""],
-    centring: Centring | None = None,
+    matrix: Float[Array, "D D"], k: int, cut: Int[Array, ""]
 ) -> tuple[Spectrum, Float[Array, ""]]:
     """Spectrum of a symmetric matrix that is given as such, and its smallest eigenvalue."""
     total = _sums.total(jnp.diagonal(matrix))
@@ -183,7 +181,7 @@ def symmetric_spectrum(
     cutoff = 4 * _linalg.eps_of(values.dtype) * values.shape[0] ** 0.5 * values[0]
     total = jnp.where(finite, total, jnp.nan)
     roots = jnp.sqrt(jnp.clip(values, 0))
-    spectrum = leading(roots, vectors, k, jnp.sqrt(cutoff), total, centring=centring)
+    spectrum = leading(roots, vectors, k, jnp.sqrt(cutoff), total)
     # Some LAPACK builds leave errors of many eps in the values of a large matrix; its eigenvectors'
     # Rayleigh quotients are ten times closer, at the cost of one thin product.
     image = _linalg.matmul(matrix, spectrum.basis)
@@ -239,9 +237,8 @@ def gram_spectrum(
     if n > ambient:
         gram = _tall_gram(x)
         total = jnp.trace(gram)
-        spectrum, _ = symmetric_spectrum(gram / count, k, cut, centring)
-        safe = spectrum.trusted & _squares_survive(total, n)
-        return spectrum._replace(trusted=safe | _null(x, safe, centring))
+        spectrum, _ = symmetric_spectrum(gram / count, k, cut)
+        return spectrum._replace(trusted=spectrum.trusted & _squares_survive(total, n))
     gram = _linalg.matmul(x, x.T)
     if centring is not None:
         gram = centring.of_products(gram)
@@ -256,24 +253,11 @@ def gram_spectrum(
     rows = jax.lax.optimization_barrier(_linalg.matmul((vectors * scale)[:, :k].T, x))
     roots = jnp.sqrt(jnp.clip(values, 0) / count)
     limit = jnp.sqrt(cutoff / count)
-    spectrum = leading(roots, rows.T, k, limit, total / count, centring=centring, cleared=True)
+    spectrum = leading(roots, rows.T, k, limit, total / count, cleared=True)
     safe = _linalg.squared_is_safe(values, cut) & _squares_survive(total, ambient)
-    return spectrum._replace(trusted=safe | _null(x, safe, centring))
+    return spectrum._replace(trusted=safe)
 
 
 def _squares_survive(trace: Float[Array, ""], terms: int) -> Bool[Array, ""]:
     """Whether what squares lose below the dtype's smallest number is below 1e-5 of their sum."""
     return trace >= 1e5 * terms * float(jnp.finfo(trace.dtype).smallest_normal)
-
-
-def _null(
-    x: Float[Array, "n D"], known: Bool[Array, ""], centring: Centring | None
-) -> Bool[Array, ""]:
-    """Whether data are zero, or zero to the rounding of what was subtracted; False if `known`."""
-
-    def look() -> Bool[Array, ""]:
-        if centring is None:
-            return jnp.all(x == 0)
-        return jnp.all(jnp.abs(x) <= centring.noise)
-
-    return jax.lax.cond(known, lambda: jnp.asarray(False), look)

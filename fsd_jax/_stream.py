@@ -101,8 +101,9 @@ def merge(
 def finish(state: Stream, *, k: int, centre: bool) -> tuple[_spectra.Spectrum, Bool[Array, ""]]:
     """Leading eigenpairs, and whether what was dropped could have moved the cut."""
     rows = state.rows.astype(state.sketch.dtype)
-    centring = _spectra.Centring(state.size, state.rows) if centre else None
-    spectrum = _spectra.svd_spectrum(state.sketch, rows, k, centring)
+    spectrum = _spectra.svd_spectrum(state.sketch, rows, k)
+    if centre:
+        spectrum = _spectra.beyond_rounding(spectrum, _spectra.Centring(state.size, state.rows))
     whole = jnp.maximum(state.energy / rows, spectrum.total)
     total = jnp.where(spectrum.total > 0, whole, spectrum.total)
     spectrum = spectrum._replace(total=total)
