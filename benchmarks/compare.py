@@ -60,7 +60,12 @@ def _difference(a: Record, b: Record) -> str:
 
 def _index(rows: list[Record]) -> dict[tuple, Record]:
     def key(row: Record) -> tuple:
-        own = tuple((k, v) for k, v in sorted(parameters(row).items()) if k not in MEASURED)
+        own = tuple(
+            # A list of sizes is a parameter, too.
+            (k, tuple(v) if isinstance(v, list) else v)
+            for k, v in sorted(parameters(row).items())
+            if k not in MEASURED
+        )
         return (row["case"], row["data"], row["method"], row["metric"], *own)
 
     return {key(row): row for row in rows}

@@ -1,14 +1,20 @@
 """What the command lines of the benchmarks and of the figures share."""
 
 import argparse
+import contextlib
 import logging
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 
+from fsd_jax import _files
+
 CORES = os.cpu_count() or 1
+MOST_SEED = 2**32 - 1
+"""A generator is seeded with 32 bits; what is above them would be dropped."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -16,30 +22,75 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> None:  # type: ignore[override]
         package = self.prog.split()[2]
-        self.exit(2, f"{package}: {message}; see {self.prog} --help\n")
+        line = " ".join(message.splitlines())
+        self.exit(2, f"{package}: error: {line}; see {self.prog} --help\n")
 
     def add_jobs(self, what: str) -> None:
         """The option ``--jobs``: how many of `what` run side by side."""
         self.add_argument(
             "--jobs",
-            type=_positive,
+            type=positive,
             default=CORES,
             metavar="N",
             help=f"{what} run side by side (default: one a core)",
         )
 
-    def need_folder(self, out: Path) -> None:
-        """Make the folder of ``--out``, or say why it cannot be."""
+    @contextlib.contextmanager
+    def own(self, out: Path) -> Iterator[None]:
+        """Make the folder of ``--out``, try to write there, and keep other runs out of it.
+
+        The lock is the folder's own: it leaves no file, and a kill opens it.
+        """
+        handle = None
         try:
             out.mkdir(parents=True, exist_ok=True)
+            _files.check_writable(out)
+            if os.name == "posix":
+                handle = os.open(out, os.O_RDONLY)
         except OSError as error:
             self.error(f"--out must be a writable folder, got {str(out)!r}: {error.strerror}")
+        try:
+            if handle is not None and not _files.try_lock(handle):
+                self.error(
+                    f"another run is writing to {str(out)!r}; wait for it or end it, or choose "
+                    "another --out"
+                )
+            yield
+        finally:
+            if handle is not None:
+                os.close(handle)
 
 
-def _positive(given: str) -> int:
-    if not given.isdecimal() or int(given) == 0:
-        raise argparse.ArgumentTypeError(f"must be a positive number, got {given!r}")
-    return int(given)
+def integer(given: str) -> int:
+    """For argparse: ``1e6`` is one, too."""
+    with contextlib.suppress(ValueError, OverflowError):
+        value = float(given)
+        if value == int(value):
+            return int(value)
+    raise argparse.ArgumentTypeError(f"must be an integer, got {given!r:.80}")
+
+
+def positive(given: str) -> int:
+    """For argparse: an integer from 1."""
+    value = integer(given)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be a positive number, got {given!r:.80}")
+    return value
+
+
+def seed(given: str) -> int:
+    """For argparse: different seeds give different draws."""
+    value = integer(given)
+    if not 0 <= value <= MOST_SEED:
+        raise argparse.ArgumentTypeError(f"must be from 0 to {MOST_SEED}, got {given!r:.80}")
+    return value
+
+
+def folder(given: str) -> Path:
+    """For argparse: a path that was not forgotten."""
+    if not given.strip():
+        raise argparse.ArgumentTypeError("must name a folder, got nothing")
+    return Path(given)
 
 
 def configure() -> None:

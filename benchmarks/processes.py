@@ -1,48 +1,144 @@
-"""Work that times nothing, on all cores: most of it is compilation, which uses one."""
+"""The runner of both command lines: work that times nothing on all cores, the rest alone."""
 
+import contextlib
 import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from typing import Any, TypeVar
+from multiprocessing.connection import wait
+from typing import Any, NamedTuple
 
 import jax
 
 from benchmarks.console import CORES, configure
 
-R = TypeVar("R")
+Task = tuple[Any, ...]
+
+
+class Done(NamedTuple):
+    """What a task gave, or why it gave nothing, and the seconds it took."""
+
+    name: str
+    result: Any
+    failure: str
+    seconds: float
 
 
 def run(
-    work: Callable[..., R],
-    tasks: Sequence[tuple[Any, ...]],
+    work: Callable[..., Any],
+    tasks: Sequence[Task],
     *,
+    extra: str,
     tell: Callable[[str], None],
     jobs: int = CORES,
-) -> Iterator[R]:
-    """Yield ``work(*task, tell)`` for every task as it ends, in no fixed order.
+    alone: Collection[str] = (),
+) -> Iterator[Done]:
+    """Yield the end of every task, ``work(*task, tell)``, as it comes, in no fixed order.
 
-    With one job, or on a device that processes would fight for, they run here one after the other.
-    An interruption drops what has not begun.
+    A failure costs neither the others nor what they have done. Most of such work is compilation,
+    which uses one core. With one job, or on a device that processes would fight for, tasks run here
+    one after the other. Processes end with this one, however it ends, and when the iterator is
+    closed or interrupted.
 
     Args:
         work: a function at the top level of its module, with what it returns fit to be sent.
-        tasks: its arguments, all but the last.
+        tasks: its arguments, all but the last; the first is the task's name.
+        extra: the optional packages that it needs.
         tell: progress.
         jobs: processes at most.
+        alone: names of tasks that wait for the others and share the machine with none.
     """
-    jobs = min(jobs, len(tasks))
+    together = [task for task in tasks if task[0] not in alone]
+    last = [task for task in tasks if task[0] in alone]
+    jobs = min(jobs, len(together))
     if jobs < 2 or jax.default_backend() != "cpu":
-        yield from (work(*task, tell) for task in tasks)
-        return
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=configure)
+        together, last = [], together + last
+    if together:
+        yield from _side_by_side(work, together, extra, tell, jobs)
+    for task in last:
+        yield attempt(work, task, extra, tell)
+
+
+def attempt(work: Callable[..., Any], task: Task, extra: str, tell: Callable[[str], None]) -> Done:
+    """One task, here and now."""
+    start = time.perf_counter()
+    result, failure = None, ""
     try:
-        started = [pool.submit(work, *task, _silent) for task in tasks]
-        for count, future in enumerate(as_completed(started)):
-            yield future.result()
-            tell(f"{count + 1} of {len(tasks)}, {jobs} at a time")
+        result = work(*task, tell)
+    except ImportError as error:
+        failure = f"skipped: needs {error.name}: pip install 'fsd-jax[{extra}]'"
+    except BrokenPipeError:
+        # Nobody reads what is printed; the command line's end sees to that.
+        raise
+    except Exception as error:
+        failure = _words(error)
+    return Done(task[0], result, failure, time.perf_counter() - start)
+
+
+def _words(error: BaseException) -> str:
+    return f"failed: {type(error).__name__}: {error}".splitlines()[0]
+
+
+def _side_by_side(
+    work: Callable[..., Any],
+    tasks: Sequence[Task],
+    extra: str,
+    tell: Callable[[str], None],
+    jobs: int,
+) -> Iterator[Done]:
+    context = multiprocessing.get_context("spawn")
+    others = set(multiprocessing.active_children())
+    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin)
+    try:
+        with _uninterrupted():
+            started = {pool.submit(attempt, work, t, extra, _silent): t[0] for t in tasks}
+        for count, future in enumerate(as_completed(started), start=1):
+            error = future.exception()
+            if error is None:
+                yield future.result()
+            else:  # A process was killed, or a result cannot be sent.
+                yield Done(started[future], None, _words(error), 0.0)
+            tell(f"{count} of {len(tasks)}, {jobs} at a time")
+    except BaseException:
+        # The pool would wait for what runs, which may take hours.
+        for process in set(multiprocessing.active_children()) - others:
+            process.terminate()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Start processes that Ctrl-C passes over: a terminal sends it to all, and one must answer."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _begin() -> None:
+    """What a process of the pool does first."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    configure()
+
+
+def _end_with_parent() -> None:
+    """End this process as soon as the one that started it is gone.
+
+    The pool's queue does not tell: every process of the pool holds both of its ends.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
 
 
 def _silent(_line: str) -> None:

@@ -1,10 +1,8 @@
 """Which cases run when: those that time nothing side by side, then those that do, one by one."""
 
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple
 
 from benchmarks import processes
 from benchmarks.console import CORES
@@ -13,14 +11,6 @@ from benchmarks.records import Record
 
 TIMED = ("solve", "optimise", "simulate", "durability", "scaling")
 """Modules whose numbers are times, which company would spoil."""
-
-
-class Done(NamedTuple):
-    """A case's records, and the seconds it took."""
-
-    name: str
-    rows: list[Record]
-    seconds: float
 
 
 def run_all(
@@ -32,8 +22,8 @@ def run_all(
     tell: Callable[[str], None],
     data: tuple[str, ...] = (),
     jobs: int = CORES,
-) -> Iterator[Done]:
-    """Run cases and yield each as it ends.
+) -> Iterator[processes.Done]:
+    """Run cases and yield each as it ends, its records being the result.
 
     Args:
         modules: the cases' names and modules.
@@ -44,29 +34,19 @@ def run_all(
         data: see `Context`.
         jobs: cases at most that run side by side.
     """
-    tasks = {name: (name, module, size, seed, out, data) for name, module in modules.items()}
-    together = [task for task in tasks.values() if task[1] not in TIMED]
-    yield from processes.run(_run, together, tell=tell, jobs=jobs)
-    for task in tasks.values():
-        if task not in together:
-            yield _run(*task, tell)
+    tasks = [(name, module, size, seed, out, data) for name, module in modules.items()]
+    alone = [name for name, module in modules.items() if module in TIMED]
+    return processes.run(_run, tasks, extra="bench", tell=tell, jobs=jobs, alone=alone)
 
 
 def _run(
-    name: str,
+    _name: str,
     module: str,
     size: str,
     seed: int,
     out: Path,
     data: tuple[str, ...],
     tell: Callable[[str], None],
-) -> Done:
-    start = time.perf_counter()
+) -> list[Record]:
     context = Context(size=size, seed=seed, out=out, tell=tell, data=data)
-    rows = list(import_module(f"benchmarks.cases.{module}").run(context))
-    return Done(name, rows, time.perf_counter() - start)
-
-
-def in_order(names: Sequence[str], finished: dict[str, Done]) -> list[Record]:
-    """All records so far, in the order in which cases were asked for."""
-    return [row for name in names if name in finished for row in finished[name].rows]
+    return list(import_module(f"benchmarks.cases.{module}").run(context))

@@ -5,6 +5,7 @@ A value is ``10``, a list ``4,8,16``, or a range ``4:4096:log2`` (times 2) or ``
 
 import argparse
 import json
+import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -13,7 +14,10 @@ from typing import Any
 
 import jax
 
+from benchmarks.console import folder, positive, seed
+from benchmarks.ending import INTERRUPTED
 from fsd_jax import sweep
+from fsd_jax.sweep.run import BATCH_SIZE
 from fsd_jax.sweep.table import MANIFEST, config_hash, read_manifest
 
 DEFAULTS: dict[str, Any] = {
@@ -33,37 +37,65 @@ SHOWN = 40
 def main(given: Sequence[str], parser: argparse.ArgumentParser, root: Path) -> int:
     """Run or resume a sweep; returns the exit status."""
     options = _add_options(parser).parse_args(given)
+    start = time.perf_counter()
     try:
-        plan, folder, resume = _prepare(options, root)
+        plan, out, resume = _prepare(options, root)
         devices = options.devices or len(jax.devices())
         print(
             f"{len(plan.cells)} cells in {len(plan.groups)} groups of shared draws, "
             f"{plan.replicates} replicates each; {plan.compilations} compilations; "
-            f"devices: {devices}"
+            f"devices: {devices}",
+            flush=True,
         )
-        start = time.perf_counter()
-        bar, close = _bar(plan)
-        try:
-            path = sweep.run(
-                plan,
-                folder,
-                batch_size=options.batch_size,
-                devices=options.devices,
-                resume=resume,
-                progress=bar,
-            )
-        finally:
-            close()
+        path = _run(plan, out, resume, options)
+        rows = sweep.read_results(out)
+    except BrokenPipeError:
+        # An OSError, but no mistake: nobody reads what is printed.
+        raise
     except (ValueError, OSError) as error:
         parser.error(str(error))
-    except KeyboardInterrupt:
-        print(
-            f"\nstopped; go on with: python -m benchmarks sweep --resume {folder}", file=sys.stderr
+    if path is None:
+        return INTERRUPTED
+    return _report(rows, path, time.perf_counter() - start)
+
+
+def _run(plan: sweep.Plan, out: Path, resume: bool, options: argparse.Namespace) -> Path | None:
+    """The path of the results, None after an interruption."""
+    bar, close = _bar(plan)
+    try:
+        return sweep.run(
+            plan,
+            out,
+            batch_size=options.batch_size,
+            devices=options.devices,
+            resume=resume,
+            progress=bar,
         )
-        return 130
-    print(f"\n{_table(sweep.read_results(folder))}\n")
-    print(f"sweep: {time.perf_counter() - start:.1f} s\nresults: {path}")
-    return 0
+    except KeyboardInterrupt:
+        close()
+        advice = f"go on with: python -m benchmarks sweep --resume {shlex.quote(str(out))}"
+        print(f"benchmarks: stopped; {advice}", file=sys.stderr)
+        return None
+    finally:
+        close()
+
+
+def _report(rows: list[dict[str, Any]], path: Path, seconds: float) -> int:
+    """Print the results; the exit status says whether every cell could be drawn."""
+    failed = [row for row in rows if row["status"].startswith("failed")]
+    if len(failed) < len(rows):
+        print(f"\n{_table(rows)}\n")
+    print(f"sweep: {seconds:.1f} s\nresults: {path}")
+    if not failed:
+        return 0
+    sys.stdout.flush()
+    cell = list(failed[0].items())[: list(failed[0]).index("mean")]
+    where = ", ".join(f"{name} = {_text(value)}" for name, value in cell if value is not None)
+    print(
+        f"benchmarks: {len(failed)} of {len(rows)} cells {failed[0]['status']} (first: {where})",
+        file=sys.stderr,
+    )
+    return 1
 
 
 def _add_options(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
@@ -81,18 +113,21 @@ def _add_options(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     parser.add_argument(
         "--metric", metavar="M,..", help="subspace_error, score_error, loss_gap, kl"
     )
-    parser.add_argument("--replicates", metavar="N", help="of each cell (default 1000)")
-    parser.add_argument("--seed", metavar="N", help="base seed (default 0)")
+    for name, kind, text in (
+        ("--replicates", positive, "of each cell (default 1000)"),
+        ("--seed", seed, "base seed (default 0)"),
+        ("--devices", positive, "use N devices (default: all)"),
+    ):
+        parser.add_argument(name, type=kind, metavar="N", help=text)
     parser.add_argument(
         "--batch-size",
-        type=int,
-        default=65_536,
+        type=positive,
+        default=BATCH_SIZE,
         metavar="N",
         help="replicates between two journal entries",
     )
-    parser.add_argument("--devices", type=int, metavar="N", help="use N devices (default: all)")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="default: results/sweep-HASH")
-    parser.add_argument("--resume", type=Path, metavar="DIR", help="start or go on in DIR")
+    parser.add_argument("--out", type=folder, metavar="DIR", help="default: results/sweep-HASH")
+    parser.add_argument("--resume", type=folder, metavar="DIR", help="start or go on in DIR")
     return parser
 
 
@@ -130,20 +165,9 @@ def _asked(options: argparse.Namespace) -> dict[str, Any]:
         if getattr(options, name) is not None:
             asked[name] = list(dict.fromkeys(getattr(options, name).split(",")))
     for name in ("replicates", "seed"):
-        text = getattr(options, name)
-        if text is not None:
-            asked[name] = _integer(f"--{name}", text)
+        if getattr(options, name) is not None:
+            asked[name] = getattr(options, name)
     return asked
-
-
-def _integer(flag: str, text: str) -> int:
-    try:
-        value = float(text)
-        if value == int(value):
-            return int(value)
-    except (ValueError, OverflowError):
-        pass
-    raise ValueError(f"{flag} must be an integer, got {text!r}")
 
 
 def _bar(plan: sweep.Plan) -> tuple[Callable[[int, int], None], Callable[[], None]]:

@@ -5,13 +5,14 @@ import hashlib
 import io
 import json
 import math
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fsd_jax import __version__
-from fsd_jax._files import write_text
+from fsd_jax._files import check_writable, write_text
 from fsd_jax._provenance import provenance
 
 Row = dict[str, Any]
@@ -138,24 +139,45 @@ def read(path: Path) -> Table:
     """A table from its file.
 
     Raises:
-        Missing: no such file, or not a table.
+        Missing: no such file, or one that is not as it was written.
     """
     try:
-        return Table(**json.loads(path.read_text()))
+        held = json.loads(path.read_bytes())
+        digest = held.pop("digest")
+        table = Table(**held)
+        if digest != _digest(table):
+            raise ValueError("its digest does not match its content")
+        if path.name != path_of(path, table.figure, table.settings).name:
+            raise ValueError("it is of another figure, of other settings or of another release")
     except FileNotFoundError:
         raise Missing(f"no table {path.name}") from None
-    except (OSError, ValueError, TypeError) as error:
-        raise Missing(f"the table {path.name} cannot be read ({error})") from None
+    except Exception as error:  # Whatever a parser thinks of damaged bytes.
+        why = f"{type(error).__name__}: {error}"
+        raise Missing(f"the table {path.name} cannot be read, it was changed ({why})") from None
+    return table
+
+
+def _digest(table: Table) -> str:
+    text = json.dumps(vars(table), sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def obtain(path: Path, figure: str, settings: dict, compute: Callable[[], Iterable[Row]]) -> Table:
-    """The table in the file; computed and stored first where there is none to be read."""
+    """The table in the file; computed and stored first where there is none as it was written.
+
+    Raises:
+        OSError: its folder cannot be written, which is found before the work.
+    """
     try:
         return read(path)
-    except Missing:
+    except Missing as lost:
+        if path.exists():
+            print(f"paper_figures: {lost}; it is computed again", file=sys.stderr)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        check_writable(path.parent)
         table = of_rows(figure, compute(), settings)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(vars(table), allow_nan=False, indent=0) + "\n")
+    stored = {**vars(table), "digest": _digest(table)}
+    write_text(path, json.dumps(stored, allow_nan=False, indent=0) + "\n")
     return table
 
 

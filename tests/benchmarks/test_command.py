@@ -9,7 +9,7 @@ import jax
 import pytest
 
 from benchmarks import records
-from benchmarks.__main__ import main
+from benchmarks.command import main
 
 ROOT = pathlib.Path(records.__file__).resolve().parent.parent
 NAMES = ["agreement", "solve", "optimise", "gain", "ten-images", "images"]

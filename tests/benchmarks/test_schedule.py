@@ -1,5 +1,6 @@
 """Which cases share the cores, and in which order records come out."""
 
+import os
 import sys
 import types
 
@@ -7,7 +8,7 @@ import jax
 import pytest
 
 from benchmarks import processes, schedule
-from benchmarks.__main__ import CASES
+from benchmarks.command import CASES
 from benchmarks.records import record
 
 
@@ -26,10 +27,11 @@ def fake(monkeypatch):
 def test_one_job_runs_one_case_after_the_other(fake, tmp_path):
     done = list(schedule.run_all(fake, size="quick", seed=0, out=tmp_path, tell=print, jobs=1))
     assert [d.name for d in done] == ["first", "second"]
-    assert all(d.seconds >= 0 for d in done)
-    finished = {d.name: d for d in reversed(done)}
-    rows = schedule.in_order(["second", "missing", "first"], finished)
-    assert [(r["case"], r["data"]) for r in rows] == [("second", "quick"), ("first", "quick")]
+    assert all(d.seconds >= 0 and not d.failure for d in done)
+    assert [[(r["case"], r["data"]) for r in d.result] for d in done] == [
+        [("first", "quick")],
+        [("second", "quick")],
+    ]
 
 
 def test_an_accelerator_is_not_shared(fake, monkeypatch, tmp_path):
@@ -44,15 +46,32 @@ def test_cases_that_time_are_cases():
 
 def test_processes_share_the_work_and_report_every_end():
     lines = []
-    found = list(processes.run(power, [(2, 3), (3, 2), (5, 1)], tell=lines.append, jobs=2))
-    assert sorted(found) == [5, 8, 9]
+    tasks = [("a", 2, 3), ("b", 3, 2), ("c", 5, 1), ("d", 2, 0)]
+    done = list(processes.run(power, tasks, extra="", tell=lines.append, jobs=2, alone=["a"]))
+    assert sorted((d.name, d.result) for d in done) == [("a", 8), ("b", 9), ("c", 5), ("d", 1)]
+    # What must be alone comes when the others have ended.
+    assert done[-1].name == "a"
     assert lines == [f"{n} of 3, 2 at a time" for n in (1, 2, 3)]
 
 
-def test_a_failure_reaches_the_caller():
-    with pytest.raises(TypeError, match="unsupported operand"):
-        list(processes.run(power, [("2", 3), (3, 2)], tell=print, jobs=2))
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_failure_costs_the_others_nothing(jobs):
+    tasks = [("bad", "2", 3), ("good", 3, 2)]
+    done = {d.name: d for d in processes.run(power, tasks, extra="", tell=print, jobs=jobs)}
+    assert done["bad"].failure.startswith("failed: TypeError: unsupported operand")
+    assert (done["good"].result, done["good"].failure) == (9, "")
 
 
-def power(base, exponent, _tell):
+def test_a_process_that_is_killed_is_a_failure_with_a_name():
+    tasks = [("one", 0), ("two", 0)]
+    done = list(processes.run(killed, tasks, extra="", tell=print, jobs=2))
+    assert {d.name for d in done} == {"one", "two"}
+    assert all(d.failure.startswith("failed: BrokenProcessPool") for d in done)
+
+
+def power(_name, base, exponent, _tell):
     return base**exponent
+
+
+def killed(_name, _zero, _tell):
+    os._exit(9)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks.__main__ import main
+from benchmarks.command import main
 
 GOOD = ["sweep", "--n-ta", "2:8:log2", "--d", "2", "--t", "1", "--replicates", "50"]
 
@@ -66,7 +66,7 @@ def test_resume_starts_a_sweep_and_needs_no_options_later(tmp_path, capsys):
         (("--n-ta", "4", "--d", "4", "--t", "1", "--method", "pca"), "method must be"),
         (("--n-ta", "4", "--d", "4", "--t", "1", "--replicates", "x"), "--replicates"),
         (("--n-ta", "4", "--d", "4", "--t", "1", "--devices", "99"), "devices"),
-        (("--n-ta", "4", "--d", "4", "--t", "1", "--batch-size", "0"), "batch_size"),
+        (("--n-ta", "4", "--d", "4", "--t", "1", "--batch-size", "0"), "--batch-size"),
         (("--out", "a", "--resume", "b"), "give one of them"),
     ],
 )

@@ -8,9 +8,8 @@ import sys
 import jax
 import pytest
 
-from paper_figures import __main__ as command
-from paper_figures import making
-from paper_figures.__main__ import ROOT, main
+from paper_figures import command, making
+from paper_figures.command import ROOT, main
 from paper_figures.figures import FIGURES
 from paper_figures.table import row
 
