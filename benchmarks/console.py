@@ -10,6 +10,7 @@ from pathlib import Path
 
 import jax
 
+from benchmarks.ending import tidy_up_first
 from fsd_jax import _files
 
 CORES = os.cpu_count() or 1
@@ -42,6 +43,7 @@ class Parser(argparse.ArgumentParser):
         The lock is the folder's own: it leaves no file, and a kill opens it.
         """
         handle = None
+        tidy_up_first()
         try:
             out.mkdir(parents=True, exist_ok=True)
             _files.check_writable(out)

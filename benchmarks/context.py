@@ -40,6 +40,13 @@ def side_by_side(function: Callable[[T], Iterable[R]], items: Iterable[T]) -> It
     For cases that time nothing: half of their minutes are compilations, and XLA compiles on one
     core with the interpreter's lock released.
     """
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    pool, wait = ThreadPoolExecutor(os.cpu_count()), True
+    try:
         for results in pool.map(lambda item: list(function(item)), items):
             yield from results
+    except KeyboardInterrupt:
+        # The process ends, and need not wait for a compilation to do so.
+        wait = False
+        raise
+    finally:
+        pool.shutdown(wait=wait, cancel_futures=True)

@@ -113,15 +113,24 @@ def _side_by_side(
 
 @contextlib.contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Start processes that Ctrl-C passes over: a terminal sends it to all, and one must answer."""
-    if not hasattr(signal, "pthread_sigmask"):
+    """Start processes that Ctrl-C passes over: a terminal sends it to all, and one must answer.
+
+    This one answers when all are started, for one that is half started would be forgotten.
+    """
+    if os.name != "posix" or threading.current_thread() is not threading.main_thread():
         yield
         return
+    came: list[int] = []
+    answer = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    # A handler is not inherited, and what is blocked is.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGINT, answer)
+        if came:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _begin() -> None:

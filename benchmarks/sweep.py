@@ -15,7 +15,7 @@ from typing import Any
 import jax
 
 from benchmarks.console import folder, positive, seed
-from benchmarks.ending import INTERRUPTED
+from benchmarks.ending import INTERRUPTED, tidy_up_first
 from fsd_jax import sweep
 from fsd_jax.sweep.run import BATCH_SIZE
 from fsd_jax.sweep.table import MANIFEST, config_hash, read_manifest
@@ -48,20 +48,21 @@ def main(given: Sequence[str], parser: argparse.ArgumentParser, root: Path) -> i
             flush=True,
         )
         path = _run(plan, out, resume, options)
+        if path is None:
+            return INTERRUPTED
         rows = sweep.read_results(out)
     except BrokenPipeError:
         # An OSError, but no mistake: nobody reads what is printed.
         raise
     except (ValueError, OSError) as error:
         parser.error(str(error))
-    if path is None:
-        return INTERRUPTED
     return _report(rows, path, time.perf_counter() - start)
 
 
 def _run(plan: sweep.Plan, out: Path, resume: bool, options: argparse.Namespace) -> Path | None:
     """The path of the results, None after an interruption."""
     bar, close = _bar(plan)
+    tidy_up_first()
     try:
         return sweep.run(
             plan,

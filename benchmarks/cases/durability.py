@@ -21,6 +21,14 @@ SUMMARY = "a sweep killed and resumed, the overhead of its journal, its memory"
 ROOT = Path(__file__).resolve().parents[2]
 N_TA = (4, 8, 16, 32)
 LATENT_DIM = 8
+CHILD = """
+import sys
+from benchmarks.ending import end_with
+end_with(int(sys.argv.pop(1)))
+from benchmarks.command import main
+sys.exit(main())
+"""
+"""``python -m benchmarks`` that ends with the process whose number comes first."""
 
 
 def run(context: Context) -> Iterator[Record]:
@@ -120,8 +128,9 @@ def _kills(replicates: int, folder: Path, context: Context) -> Record:
     rng = np.random.default_rng(context.seed)
     command = [
         sys.executable,
-        "-m",
-        "benchmarks",
+        "-c",
+        CHILD,
+        str(os.getpid()),
         "sweep",
         "--n-ta",
         ",".join(map(str, N_TA)),

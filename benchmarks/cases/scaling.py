@@ -16,6 +16,8 @@ SUMMARY = "one sweep on 1, 2 and 4 fake devices: time, and the results' bytes"
 ROOT = Path(__file__).resolve().parents[2]
 CHILD = """
 import json, sys, time
+from benchmarks.ending import end_with
+end_with(int(sys.argv[3]))
 from fsd_jax import sweep
 replicates, out = int(sys.argv[1]), sys.argv[2]
 def once(name, count):
@@ -37,7 +39,7 @@ def run(context: Context) -> Iterator[Record]:
         context.tell(f"scaling: {devices} devices")
         with TemporaryDirectory() as folder:
             done = subprocess.run(
-                [sys.executable, "-c", CHILD, str(replicates), folder],
+                [sys.executable, "-c", CHILD, str(replicates), folder, str(os.getpid())],
                 cwd=ROOT,
                 check=True,
                 capture_output=True,

@@ -44,6 +44,7 @@ def _refused(capsys, *arguments):
     assert out == ""
     assert err.endswith("\n")
     assert err.count("\n") == 1
+    assert err.startswith("benchmarks: error: ")
     return err
 
 
@@ -87,6 +88,10 @@ WRONG = [
     (("--out",), "--out"),
     (("--seed", "x"), "--seed"),
     (("--seed", "-1"), "--seed"),
+    (("--seed", "1.5"), "'1.5'"),
+    (("--seed", "4294967296"), "--seed"),
+    (("--jobs", "0"), "--jobs"),
+    (("--out", ""), "--out"),
     (("images", "--data", "cats"), "'cats'"),
     (("solve", "--data", "critters"), "'critters'"),
     (("--data", "critters"), "--data"),

@@ -1,10 +1,12 @@
 """The sweep's command line: what it prints, writes and refuses."""
 
 import json
+from dataclasses import dataclass, replace
 
 import pytest
 
 from benchmarks.command import main
+from fsd_jax import sweep
 
 GOOD = ["sweep", "--n-ta", "2:8:log2", "--d", "2", "--t", "1", "--replicates", "50"]
 
@@ -68,10 +70,81 @@ def test_resume_starts_a_sweep_and_needs_no_options_later(tmp_path, capsys):
         (("--n-ta", "4", "--d", "4", "--t", "1", "--devices", "99"), "devices"),
         (("--n-ta", "4", "--d", "4", "--t", "1", "--batch-size", "0"), "--batch-size"),
         (("--out", "a", "--resume", "b"), "give one of them"),
+        (("--out", ""), "--out: must name a folder"),
+        (("--n-ta", "4", "--d", "4", "--t", "1", "--n-s", "100:inf:log10"), "--n-s: the ends of"),
+        (("--n-ta", "4", "--d", "4", "--t", "1", "--n-s=-inf"), "--n-s must be finite"),
+        (("--n-ta", "4", "--d", "4", "--t", "-inf"), "--t: expected one argument"),
+        (("--n-ta", "4", "--d", "4", "--t=-inf"), "--t must be finite"),
+        (("--n-ta", "4", "--d", "4", "--t", "-1"), "t must be positive"),
+        (("--n-ta", "4", "--d", "4", "--t", "nan"), "--t must be finite"),
+        (("--n-ta", "4", "--d", "4", "--t", "1", "--seed", "1.5"), "--seed: must be an integer"),
+        (("--n-ta", "4", "--d", "4", "--t", "1", "--seed", "-1"), "--seed: must be from 0"),
+        (("--n-ta", "4", "--d", "4", "--t", "1", "--seed", "4294967296"), "--seed: must be from"),
+        (("--n-ta", "4", "--d", "4", "--t", "1", "--seed", "1e400"), "--seed: must be an integer"),
+        (("--n-ta", "4", "--d", "4", "--t", "1", "--replicates", "inf"), "--replicates: must be"),
+        (("--n-ta", "4", "--d", "4", "--t", "1", "--devices", "0"), "--devices: must be"),
     ],
 )
 def test_bad_values_get_one_line_of_advice(capsys, monkeypatch, tmp_path, arguments, message):
     monkeypatch.chdir(tmp_path)
     line = _refused(capsys, *arguments)
     assert message in line
+    assert line.startswith("benchmarks: error: ")
     assert line.endswith("see python -m benchmarks sweep --help")
+
+
+def _failing(monkeypatch, sizes):
+    """Groups of these sizes fail, as where memory runs out."""
+    plan_errors = sweep.plan_errors
+
+    def plan(**asked):
+        found = plan_errors(**asked)
+        groups = [
+            replace(g, program=Broken()) if found.cells[g.cells[0]]["n_ta"] in sizes else g
+            for g in found.groups
+        ]
+        return replace(found, groups=groups)
+
+    monkeypatch.setattr(sweep, "plan_errors", plan)
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A program that cannot run."""
+
+    block: int = 4096
+
+    def __call__(self, key, *arguments):
+        raise MemoryError("out of memory\nafter a while")
+
+
+def test_a_failed_group_is_told_and_the_others_are_shown(capsys, monkeypatch, tmp_path):
+    _failing(monkeypatch, (4, 8))
+    assert main([*GOOD, "--out", str(tmp_path)]) == 1
+    done = capsys.readouterr()
+    assert done.err.splitlines()[-1] == (
+        "benchmarks: 2 of 3 cells failed: MemoryError: out of memory (first: n_ta = 4, d = 2, "
+        "t = 1, latent_variance = 1, tau = 0, method = rank, metric = subspace_error)"
+    )
+    assert "results: " in done.out
+    assert done.out.count("out of memory") == 2
+    statuses = [row["status"] for row in sweep.read_results(tmp_path)]
+    assert statuses == ["ok", *["failed: MemoryError: out of memory"] * 2]
+
+
+def test_a_sweep_whose_every_group_failed_shows_no_numbers(capsys, monkeypatch, tmp_path):
+    _failing(monkeypatch, (2, 4, 8))
+    assert main([*GOOD, "--out", str(tmp_path)]) == 1
+    done = capsys.readouterr()
+    assert "mean" not in done.out
+    assert "benchmarks: 3 of 3 cells failed: MemoryError: out of memory" in done.err
+
+
+def test_an_interrupted_sweep_says_how_to_go_on(capsys, monkeypatch, tmp_path):
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sweep, "run", stopped)
+    assert main([*GOOD, "--out", str(tmp_path / "a b")]) == 130
+    advice = f"python -m benchmarks sweep --resume '{tmp_path}/a b'\n"
+    assert capsys.readouterr().err.endswith(advice)

@@ -1,5 +1,6 @@
 """``python -m paper_figures``: a mistake costs one line of advice and status 2."""
 
+import fcntl
 import json
 import os
 import subprocess
@@ -71,6 +72,7 @@ def test_figures_side_by_side_from_the_shell(tmp_path):
         (["tabel-1"], "no figure named 'tabel-1'; choose from table-1, lemma-5.1"),
         (["--quik"], "unrecognized arguments"),
         (["--out"], "expected one argument"),
+        (["--out", ""], "must name a folder"),
         (["--jobs", "0"], "must be a positive number, got '0'"),
         (["--out", "{file}"], "--out must be a writable folder"),
     ],
@@ -82,7 +84,7 @@ def test_a_mistake_costs_one_line(arguments, advice, capsys, tmp_path):
         main(given)
     out, err = capsys.readouterr()
     assert (caught.value.code, out) == (2, "")
-    assert err.startswith("paper_figures: ")
+    assert err.startswith("paper_figures: error: ")
     assert advice in err
     assert err.count("\n") == 1
 
@@ -176,6 +178,35 @@ def test_a_quick_run_leaves_out_what_is_slow_unless_it_is_named(monkeypatch, tmp
     assert main(["figure-1", "--quick", "--out", str(tmp_path)]) == 0
     assert (tmp_path / "figure-1.png").exists()
     assert "a quick run leaves this figure out" not in (tmp_path / "report.json").read_text()
+
+
+def test_two_runs_at_once_do_not_share_a_folder(tmp_path, capsys):
+    handle = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    with pytest.raises(SystemExit) as caught:
+        main(["table-1", "--quick", "--out", str(tmp_path)])
+    os.close(handle)
+    assert caught.value.code == 2
+    assert "another run is writing to" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("precision")
+def test_a_tampered_table_is_computed_again(monkeypatch, tmp_path, capsys):
+    tiny = _Tiny()
+    monkeypatch.setattr(command, "FIGURES", {"tiny": ""})
+    monkeypatch.setattr(making, "module_of", lambda name: tiny)
+    assert main(["tiny", "--quick", "--out", str(tmp_path)]) == 0
+    (path,) = (tmp_path / "tables").glob("*.json")
+    whole = path.read_text()
+    path.write_text(json.dumps({**json.loads(whole), "rows": 3}))
+    # A run that does not need it names it in the report; one that does computes it again.
+    command.summarise(tmp_path, quick=True, failed={})
+    assert "cannot be read, it was changed" in (tmp_path / "report.html").read_text()
+    assert main(["tiny", "--quick", "--out", str(tmp_path)]) == 0
+    assert path.read_text() == whole
+    assert "cannot be read, it was changed" not in (tmp_path / "report.html").read_text()
+    assert "it is computed again" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("precision")

@@ -1,6 +1,7 @@
 """Results tables: named by their configuration, whole or absent, and honest about gaps."""
 
 import csv
+import json
 
 import pytest
 
@@ -41,6 +42,60 @@ def test_a_damaged_file_is_missing_and_is_computed_again(tmp_path):
     with pytest.raises(Missing, match="cannot be read"):
         table.read(path)
     assert table.obtain(path, "f", {}, lambda: _rows(5.0)).rows[0]["value"] == 5.0
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"value": 1.25', '"value": 1.35'),
+        ('"value": 1.25', '"value": null'),
+        ('"status": "ok"', '"status": "no"'),
+        ('"device": "', '"device": "another '),
+        ('"digest": "', '"digest": "0'),
+        ('"digest"', '"digestion"'),
+        ('"rows"', '"lines"'),
+        ("{", "["),
+        ("{", "{" * 100_000),
+        ("", "\0"),
+    ],
+)
+def test_a_changed_file_is_computed_again_and_named(tmp_path, capsys, old, new):
+    path = table.path_of(tmp_path, "f", {})
+    table.obtain(path, "f", {}, lambda: _rows(1.25))
+    text = path.read_text()
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(Missing, match=f"{path.name} cannot be read, it was changed"):
+        table.read(path)
+    table.obtain(path, "f", {}, lambda: _rows(1.25))
+    assert path.read_text() == text
+    assert f"{path.name} cannot be read, it was changed" in capsys.readouterr().err
+
+
+def test_rows_that_are_no_list_are_a_changed_file(tmp_path):
+    path = table.path_of(tmp_path, "f", {})
+    table.obtain(path, "f", {}, lambda: _rows(1.0))
+    held = json.loads(path.read_text())
+    path.write_text(json.dumps({**held, "rows": 3}))
+    with pytest.raises(Missing, match="cannot be read"):
+        table.read(path)
+    assert table.obtain(path, "f", {}, lambda: _rows(5.0)).rows[0]["value"] == 5.0
+
+
+def test_the_table_of_another_figure_is_not_taken(tmp_path):
+    path = table.path_of(tmp_path, "f", {"n": 3})
+    table.obtain(path, "f", {"n": 3}, lambda: _rows(1.0))
+    for figure, settings in (("f", {"n": 4}), ("g", {"n": 3})):
+        other = table.path_of(tmp_path, figure, settings)
+        other.write_bytes(path.read_bytes())
+        with pytest.raises(Missing, match="of another figure"):
+            table.read(other)
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_the_work(tmp_path):
+    (tmp_path / "tables").write_text("")
+    path = table.path_of(tmp_path, "f", {})
+    with pytest.raises(OSError, match="tables"):
+        table.obtain(path, "f", {}, lambda: pytest.fail("worked first"))
 
 
 def test_a_number_that_is_not_finite_is_a_missing_cell(tmp_path):
