@@ -5,6 +5,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ class Results:
             OSError: the file cannot be written.
         """
         self.path = folder / RESULTS
-        self._origin = {"seed": seed, "size": size}
+        self._lines = partial(_lines, seed=seed, size=size)
         self._data = data
         self._held: dict[str, list[tuple[str, str]]] = {}
         _refuse_sweep(folder)
@@ -116,7 +117,7 @@ class Results:
 
     def replace(self, name: str, rows: Sequence[Record]) -> Path:
         """Put a finished case's rows in the place of its old ones; returns the file's path."""
-        lines = _lines(rows, **self._origin)
+        lines = self._lines(rows)
         kept = [held for held in self._held[name] if self._data and held[0] not in self._data]
         fresh = zip((row["data"] for row in rows), lines, strict=True)
         self._held[name] = kept + list(fresh)
