@@ -181,6 +181,14 @@ import sys
 import jax, jax.numpy, optax, numpy
 before = {name: value for name, value in jax.config.values.items()}
 import fsd_jax
+early = {name for name in sys.modules if name.startswith("fsd_jax.")}
+assert early == {"fsd_jax._version"}, early
+assert set(fsd_jax.__all__) <= set(dir(fsd_jax))
+fsd_jax.VP
+heavy = {f"fsd_jax.{name}" for name in ("latent_net", "sampler", "sweep", "theory", "fewshot")}
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
+for name in fsd_jax.__all__:
+    getattr(fsd_jax, name)
 from jax._src import xla_bridge
 assert not xla_bridge._backends, "a backend was started"
 changed = {k for k, v in jax.config.values.items() if before.get(k, v) != v}
@@ -195,7 +203,7 @@ assert not ours, ours
 """
 
 
-def test_import_starts_no_backend_and_loads_no_extra():
+def test_import_loads_nothing_and_no_name_starts_a_backend_or_loads_an_extra():
     # optax itself imports chex, so chex is checked in the source below.
     done = subprocess.run(
         [sys.executable, "-c", IMPORT], capture_output=True, text=True, timeout=120, check=False
@@ -257,6 +265,19 @@ def test_all_is_sorted_as_ruff_wants_and_resolves():
     assert len(set(fsd_jax.__all__)) == len(fsd_jax.__all__)
     for name in fsd_jax.__all__:
         assert hasattr(fsd_jax, name)
+
+
+def test_names_that_are_loaded_late_live_where_type_checkers_see_them():
+    tree = _tree(PACKAGE / "__init__.py")
+    seen = next(node for node in tree.body if isinstance(node, ast.If))
+    pairs = {(node.module, alias.name) for node in seen.body for alias in node.names}
+    rooms = {(module, name) for module, name in pairs if inspect.ismodule(getattr(fsd_jax, name))}
+    assert {f"fsd_jax.{room}" for room in fsd_jax._HOME.values()} == {m for m, _ in pairs - rooms}
+    assert all(fsd_jax._HOME[name] == m.removeprefix("fsd_jax.") for m, name in pairs - rooms)
+    assert {name for _, name in pairs} == set(fsd_jax.__all__) - {"__version__"}
+    with pytest.raises(AttributeError, match="no attribute 'nowhere'"):
+        _ = fsd_jax.nowhere
+    assert not any(hasattr(fsd_jax, name) for name in ("a.b", "", "__wrapped__"))
 
 
 @pytest.mark.parametrize("path", FILES, ids=_id)

@@ -8,10 +8,10 @@ import pytest
 
 PRELUDE = """
 from jaxtyping import install_import_hook
-hook = install_import_hook("fsd_jax", "beartype.beartype")
+# Rooms are loaded, and so hooked, when their names are first used.
+install_import_hook("fsd_jax", "beartype.beartype")
 import jax, jax.numpy as jnp, numpy as np
 import fsd_jax as fsd
-hook.uninstall()
 key = jax.random.key(0)
 x = np.random.default_rng(0).normal(size=(30, 24)).astype(np.float32)
 moment = fsd.SecondMoment.from_samples(x)
