@@ -19,9 +19,9 @@ class Spectrum(NamedTuple):
     """Leading eigenpairs; null ones are zero in `values` and have a zero column in `basis`.
 
     `next_value` is the first eigenvalue left out, `total` the trace, `trusted` whether the route
-    was safe at the cut (Gram) or reached its tolerance (Krylov), `underflow` whether the leading
-    eigenvalue is too small for its dtype. Data that are not finite (or whose squares are not) give
-    a `total` that is not, and NaN in values and basis.
+    was safe at the cut (Gram) or reached its tolerance (Krylov), `underflow` whether an
+    eigenvalue that counts is too small for its dtype. Data that are not finite (or whose squares
+    are not) give a `total` that is not, and NaN in values and basis.
     """
 
     values: Float[Array, " k"]
@@ -106,7 +106,7 @@ def leading(
         basis = jnp.where(kept > 0, basis, 0) + nan
     values, following = (kept / unit) ** 2, (following / unit) ** 2
     smallest = jnp.finfo(roots.dtype).smallest_normal
-    underflow = (kept[0] > 0) & (values[0] < smallest)
+    underflow = jnp.any((kept > 0) & (values < smallest))
     return Spectrum(values + nan, basis, following + nan, total, jnp.asarray(True), underflow)
 
 

@@ -82,18 +82,20 @@ def merge(
     stacked = jnp.concatenate([*stack, x])
     energy = _sums.energy(x) + (_sums.energy(stack[-1]) if centre else 0)
     size = state.sketch.shape[0]
-    spectrum = _spectra.svd_spectrum(stacked, jnp.ones((), x.dtype), size)
+    # The sketch is a root: it holds scales whose squares the dtype does not.
+    unit = _sums.unit_scale(jnp.max(jnp.abs(stacked)))
+    spectrum = _spectra.svd_spectrum(stacked * unit, jnp.ones((), x.dtype), size)
     missed = energy - state.lost
     total = state.energy + missed
     return Stream(
-        jnp.sqrt(spectrum.values)[:, None] * spectrum.basis.T,
+        (jnp.sqrt(spectrum.values) / unit)[:, None] * spectrum.basis.T,
         count,
         state.offset,
         jnp.maximum(state.size, quantum * jnp.abs(state.offset)),
         mean,
         total,
         (total - state.energy) - missed,
-        state.dropped + spectrum.next_value,
+        state.dropped + spectrum.next_value / unit / unit,
     )
 
 

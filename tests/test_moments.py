@@ -457,3 +457,16 @@ def test_repr_under_a_trace_does_not_fail():
 
     jax.jit(f)(_data(4, 9, k=3))
     assert "traced" in seen[0]
+
+
+@pytest.mark.parametrize("route", ["svd", "stream"])
+def test_an_eigenvalue_too_small_for_its_dtype_is_told(route):
+    # Variances 1e-38 to 1e-40 at this scale: some or all of them are zero in float32.
+    x = _data(40, 8, noise=0.2)
+    for scale in (1e-19, 1e-20):
+        found = _moment(route, x * np.float32(scale), 6)
+        assert Status.UNDERFLOW in Status(int(found.status))
+    fine = _moment(route, x * np.float32(2.0**-50), 6)
+    assert fsd.describe(fine.status) == "ok"
+    # A power of two changes no digit, in a stream's sketch either.
+    np.testing.assert_allclose(fine.values * 2.0**100, _moment(route, x, 6).values, rtol=1e-5)
