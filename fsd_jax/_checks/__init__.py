@@ -8,6 +8,7 @@ from fsd_jax._checks.arrays import (
     row_mask,
     same_rows,
     sample_rows,
+    sample_shape,
     samples,
 )
 from fsd_jax._checks.kinds import (
@@ -19,6 +20,8 @@ from fsd_jax._checks.kinds import (
     instance,
     key,
     named,
+    number,
+    path,
     tell,
 )
 from fsd_jax._checks.numbers import (
@@ -57,13 +60,16 @@ __all__ = [
     "is_traced",
     "key",
     "named",
+    "number",
     "on_device",
     "one_line",
     "orthonormal",
+    "path",
     "positive",
     "row_mask",
     "same_rows",
     "sample_rows",
+    "sample_shape",
     "samples",
     "scalar_or_variances",
     "settle",

@@ -39,8 +39,10 @@ def array(name: str, value: Any) -> np.ndarray | jax.Array:
     if dtype in _COMMON and dtype.isnative:
         # Before tests that take as long as a small decomposition.
         return given
-    if not (jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)):
-        what = f" (a {type(value).__name__})" if dtype.kind == "O" else ""
+    real = jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
+    # NumPy counts time spans among the integers.
+    if not real or jnp.issubdtype(dtype, np.timedelta64):
+        what = f" (a {type(value).__name__})" if dtype == np.dtype(object) else ""
         raise ValueError(
             f"{name} must be a floating array, got dtype {dtype}{what}; "
             "pass a dense NumPy or JAX array of real numbers"
@@ -162,6 +164,13 @@ def sample_rows(
             "mean='source')"
         )
     return given if given.ndim == 2 else given.reshape(given.shape[0], -1)
+
+
+def sample_shape(name: str, value: Any) -> tuple[int, ...]:
+    """The shape of one sample: all axes but the first."""
+    # Not every tensor has a shape that NumPy can ask for.
+    given = value if isinstance(value, (np.ndarray, jax.Array)) else array(name, value)
+    return tuple(given.shape[1:])
 
 
 def _unmasked_rows(name: str, value: Any) -> Any:

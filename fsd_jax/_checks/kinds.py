@@ -1,14 +1,20 @@
 """Checks of what an argument is: an option, a flag, a key, a callback, an object of some class."""
 
+import math
 import operator
+import os
 import sys
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+MOST_ENTRIES = 2**31 - 1
+"""The longest axis of an array: more cannot be indexed."""
 
 
 class DataWarning(UserWarning):
@@ -27,15 +33,19 @@ def named(value: Any) -> str:
     """A value and its type, in a few words, for messages."""
     text = repr(value)
     if len(text) > 60 or "\n" in text:
+        # Whatever a user may pass by mistake has an attribute of this name: a module, for one.
         shape = getattr(value, "shape", None)
-        text = "one" if shape is None else f"an array of shape {tuple(shape)}"
+        text = f"an array of shape {shape}" if isinstance(shape, tuple) else "one"
     return f"{text} ({type(value).__name__})"
 
 
 def dimension(
-    name: str, value: Any, *, low: int = 1, high: int | None = None, top: str = ""
+    name: str, value: Any, *, low: int = 1, high: float = MOST_ENTRIES, top: str = ""
 ) -> int:
-    """A Python integer in ``[low, high]``; booleans and floats are refused."""
+    """A Python integer in ``[low, high]``; booleans and floats are refused.
+
+    What counts samples that are never drawn has a `high` of its own, infinity for instance.
+    """
     try:
         if isinstance(value, (bool, np.bool_)):
             raise TypeError
@@ -44,7 +54,7 @@ def dimension(
         raise ValueError(f"{name} must be an integer, got {named(value)}; pass an int") from None
     if number < low:
         raise ValueError(f"{name} must be at least {low}, got {number}")
-    if high is not None and number > high:
+    if number > high:
         raise ValueError(f"{name} must be at most {high}{top}, got {number}; choose a smaller one")
     return number
 
@@ -70,6 +80,32 @@ def instance(name: str, value: Any, kinds: type | tuple[type, ...], advice: str 
         words = " or ".join(kind.__name__ for kind in classes)
         hint = f"; {advice}" if advice else ""
         raise ValueError(f"{name} must be a {words}, got {named(value)}{hint}")
+
+
+def path(name: str, value: Any) -> Path:
+    """The path of a file or folder; what the system would take for another thing is refused.
+
+    An integer, a boolean included, is an open file's number to it.
+    """
+    if not isinstance(value, (str, os.PathLike)) or not isinstance(os.fspath(value), str):
+        raise ValueError(f"{name} must be a path, a string or pathlib.Path, got {named(value)}")
+    if "\0" in os.fspath(value):
+        raise ValueError(f"{name} must be a path, and {value!r:.60} holds a zero byte")
+    return Path(value)
+
+
+def number(name: str, value: Any) -> float:
+    """One finite Python number; booleans are refused."""
+    # Words and arrays of one entry can be converted too, and nobody means that.
+    alone = getattr(value, "shape", ()) == () and not isinstance(value, (str, bytes))
+    plain = alone and not isinstance(value, (bool, np.bool_))
+    try:
+        found = float(value) if plain else math.nan
+    except Exception:  # An array-like may refuse with an exception of any kind.
+        found = math.nan
+    if not math.isfinite(found):
+        raise ValueError(f"{name} must be a finite number, got {named(value)}")
+    return found
 
 
 def callback(name: str, value: Any) -> None:

@@ -74,7 +74,7 @@ def positive(
     # Inside a trace nothing can be looked at, not even an array from outside.
     if is_traced(fine):
         return values, flag(~fine, Status.BAD_VALUE)
-    if values.size == 0 or not bool(fine):
+    if (values.size == 0 and ndim is not None) or not bool(fine):
         rule = "not negative and finite" if zero else "positive and finite"
         least = f", zero or at least {smallest(dtype):.3g}" if zero else ""
         least = least or f", at least {smallest(dtype):.3g}"

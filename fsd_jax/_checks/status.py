@@ -41,7 +41,7 @@ class Status(enum.IntFlag):
     ASYMMETRIC = 2048
     """A matrix given as a covariance is not symmetric; its symmetric half is used."""
     UNDERFLOW = 4096
-    """The leading eigenvalue is too small for its dtype: rescale the samples."""
+    """An eigenvalue of a direction that counts is too small for its dtype, and zero: rescale."""
     DOWNCAST = 512
     """float64 input was computed in float32 because JAX's x64 mode is off."""
 
@@ -73,7 +73,12 @@ def describe(status: ArrayLike) -> str:
     """
     if is_traced(status):
         return "traced"
-    codes = np.asarray(status)
+    try:
+        codes = np.asarray(status)
+    except Exception:  # An array-like may refuse with an exception of any kind.
+        codes = np.asarray(None)
+    if codes.dtype.kind not in "iu":
+        raise ValueError(f"status must be an integer or an array of them, got {status!r:.60}")
     if codes.ndim:
         return f"{int(np.sum(codes == 0))} of {codes.size} ok"
     flags = Status(int(codes))

@@ -1,7 +1,6 @@
 """Adapting: fine-tuning and the baselines; all build a `FewShotModel`."""
 
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Int
 
@@ -156,7 +155,7 @@ def build(
     """The model of a recipe; `labels` say which rows are one picture, where that is known."""
     needs_mean = recipe.mean == "target" and recipe.method != "source-as-is"
     x, extra = _checks.samples("x_target", x_target, rows=2 if needs_mean else 1, images=True)
-    shape = tuple(np.shape(x_target)[1:])
+    shape = _checks.sample_shape("x_target", x_target)
     if source is not None:
         process = source.process
         x = x.astype(source.basis.dtype)

@@ -34,7 +34,8 @@ def source_notes(x: np.ndarray | jax.Array, dtype: Any) -> tuple[str, ...]:
         return ()
     step = max(x.shape[0] // ROWS, 1)
     if isinstance(x, np.ndarray):
-        outside, ratio = _look(x[::step].astype(np.float64), np)
+        with np.errstate(invalid="ignore", over="ignore"):
+            outside, ratio = _look(x[::step].astype(np.float64), np)
     else:
         outside, ratio = (np.asarray(a) for a in _look_on_device(x, step=step))
     notes = []

@@ -116,12 +116,10 @@ def _heldout_rows(model: FewShotModel, x_heldout: ArrayLike) -> Array:
 
 def _rows(model: FewShotModel, name: str, value: ArrayLike) -> Array:
     x, _ = _checks.samples(name, value, images=True)
-    shape = tuple(np.shape(value)[1:])
+    shape = _checks.sample_shape(name, value)
     flat = len(shape) == 1 and shape[0] == x.shape[1] == model.samples.shape[1]
     if shape != model.shape and not (name == "x_source" and flat):
-        raise ValueError(
-            f"{name} must end in the sample shape {model.shape}, got shape {tuple(np.shape(value))}"
-        )
+        raise ValueError(f"{name} must end in the sample shape {model.shape}, got {shape}")
     return x.astype(model.samples.dtype)
 
 

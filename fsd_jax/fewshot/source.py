@@ -112,7 +112,7 @@ def pretrain(
     else:
         # In their own dtype: float64 is centred before it is narrowed.
         x = _checks.sample_rows("x_source", x_source, least=2 if mean else 1, images=True)
-        shape = tuple(np.shape(x_source)[1:])
+        shape = _checks.sample_shape("x_source", x_source)
         d = _checks.dimension("latent_dim", latent_dim, high=min(x.shape), top=" = min(n_s, D)")
         moment = SecondMoment.from_samples(
             x, rank=d, centre=mean, route=route, key=key, throw=False
@@ -120,10 +120,21 @@ def pretrain(
         if throw:
             notes = source_notes(x, moment.values.dtype)
     model = _pretrain(moment, process, d=d, shape=shape, residual=residual, isotropic=isotropic)
+    if throw and _constant(model):
+        raise ValueError(
+            "x_source has no variance: its samples are all the same, or differ by so little that "
+            "their squares vanish; give different ones, or rescale them"
+        )
     _checks.settle(model.status, name="x_source", throw=throw)
     for note in notes:
         _checks.tell(note)
     return model
+
+
+def _constant(model: PretrainedModel) -> bool:
+    """Whether the source has no direction at all; never under a trace."""
+    top = model.latent_variance
+    return not _checks.is_traced(top) and bool(np.any(np.max(np.asarray(top), axis=-1) == 0))
 
 
 @partial(jax.jit, static_argnames=("d", "shape", "residual", "isotropic"))
@@ -148,6 +159,8 @@ def _pretrain(
         lam2 = jnp.full_like(lam2, jnp.mean(values))
     mean = jnp.zeros(ambient, values.dtype) if moment.mean is None else moment.mean
     deficient = _checks.flag(jnp.any(values <= 0), _checks.Status.RANK_DEFICIENT)
+    # Without any variance there is no law to diffuse.
+    deficient |= _checks.flag(jnp.max(lam2) == 0, _checks.Status.BAD_VALUE)
     return PretrainedModel(
         latent_variance=lam2,
         residual_variance=tau2,

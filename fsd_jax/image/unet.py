@@ -328,7 +328,7 @@ def new_unet_score(
     _checks.choice("prediction", prediction, PREDICTIONS)
     _checks.instance("size", size, UNetSize)
     _checks.instance("process", process, VP, "for example VP()")
-    shape = _image_shape(np.shape(x_source), size.multipliers)
+    shape = _image_shape(_checks.array("x_source", x_source).shape, size.multipliers)
     flat = finite("x_source", _checks.samples("x_source", x_source, rows=2, images=True)[0])
     mean = column_mean(varying("x_source", flat))
     variance = jnp.mean((flat - mean) ** 2)

@@ -175,3 +175,41 @@ def test_float64_is_centred_before_it_is_narrowed(sets):
     with pytest.warns(fsd.DataWarning, match="means up to"):
         moved = fsd.pretrain(x + 1e7, latent_dim=d)
     np.testing.assert_allclose(moved.latent_variance, plain.latent_variance, rtol=1e-5)
+
+
+class _Tensor:
+    """A tensor that offers DLPack alone, and no shape."""
+
+    def __init__(self, data):
+        self.data = data
+
+    def __dlpack__(self, **kwargs):
+        return self.data.__dlpack__(**kwargs)
+
+    def __dlpack_device__(self):
+        return self.data.__dlpack_device__()
+
+
+def test_tensors_without_a_shape_are_taken_like_arrays(sets):
+    source, target = (np.array(x) for x in sets[:2])
+    held = np.array(_problem().sample_target(jax.random.key(9), 30))
+    model = fsd.finetune(fsd.pretrain(source, latent_dim=d), target)
+    same = fsd.finetune(fsd.pretrain(_Tensor(source), latent_dim=d), _Tensor(target))
+    np.testing.assert_array_equal(model.decoder, same.decoder)
+    assert str(model.report(held)) == str(same.report(_Tensor(held)))
+
+
+def test_a_source_of_one_repeated_picture_has_no_law(sets):
+    repeated = np.repeat(np.asarray(sets[0])[:1], 10, axis=0)
+    for x in (repeated, repeated * np.float32(1e-20)):
+        with pytest.raises(ValueError, match="x_source has no variance"):
+            fsd.pretrain(x, latent_dim=2)
+    status = fsd.pretrain(repeated, latent_dim=2, throw=False).status
+    assert fsd.describe(status) == "bad_value|rank_deficient"
+
+
+def test_infinite_entries_are_refused_without_a_warning_of_another_library(sets):
+    x = np.array(sets[0])
+    x[3, 2] = np.inf
+    with pytest.raises(ValueError, match="x_source has NaN or infinite"):
+        fsd.pretrain(x, latent_dim=2)
