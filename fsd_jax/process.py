@@ -52,12 +52,13 @@ class VP:
     @classmethod
     def constant(cls, rate: float) -> "VP":
         """A constant rate ``beta``, which only rescales time."""
-        return cls.scheduled((0.0,), (rate,))
+        return cls.scheduled((0.0,), (_checks.number("rate", rate),))
 
     @classmethod
     def linear(cls, rate_min: float, rate_max: float, horizon: float = 1.0) -> "VP":
         """``beta`` linear from `rate_min` at 0 to `rate_max` at `horizon`, then constant."""
-        return cls.scheduled((0.0, horizon), (rate_min, rate_max))
+        low, high = _checks.number("rate_min", rate_min), _checks.number("rate_max", rate_max)
+        return cls.scheduled((0.0, _checks.number("horizon", horizon)), (low, high))
 
     @classmethod
     def scheduled(cls, knots: Sequence[float], rates: Sequence[float]) -> "VP":

@@ -174,3 +174,53 @@ def test_what_data_hardly_mean_is_told_at_the_callers_line():
         _checks.tell("two scales")
     assert caught[0].category is DataWarning
     assert caught[0].filename == __file__
+
+
+def test_key_arrays_and_spans_of_time_are_no_numbers():
+    spans = np.zeros((3, 2), "m8[s]")
+    for value in (jax.random.key(0), jax.random.split(jax.random.key(0), 3), spans):
+        with pytest.raises(ValueError, match="x must be a floating array"):
+            _checks.array("x", value)
+
+
+def test_any_object_can_be_named_in_a_message():
+    # A module and a class have attributes called shape that are no tuples.
+    for value in (np, np.ndarray, {"shape": 3}, object()):
+        with pytest.raises(ValueError, match="flag must be True or False, got"):
+            _checks.boolean("flag", value)
+
+
+@pytest.mark.parametrize(
+    "value", [None, 0, 1, True, 1.5, b"x", ["x"], np.zeros(2), jax.random.key(0), "a\0b"]
+)
+def test_a_path_is_no_file_descriptor_and_no_other_kind(value):
+    with pytest.raises(ValueError, match="folder must be a path"):
+        _checks.path("folder", value)
+
+
+@pytest.mark.parametrize(
+    "value", [None, True, "1", b"1", [1.0], np.ones(1), np.nan, np.inf, 10**400, np, {}]
+)
+def test_a_number_is_one_finite_number(value):
+    with pytest.raises(ValueError, match="rate must be a finite number"):
+        _checks.number("rate", value)
+    assert _checks.number("rate", np.float32(0.5)) == _checks.number("rate", jnp.ones(()) / 2)
+
+
+def test_a_size_beyond_every_array_is_refused_and_a_count_is_not():
+    for value in (2**31, 10**40):
+        with pytest.raises(ValueError, match="n must be at most 2147483647"):
+            _checks.dimension("n", value)
+        assert _checks.dimension("n", value, high=np.inf) == value
+
+
+def test_no_times_are_times_of_that_shape():
+    assert _checks.time("t", np.zeros((0, 2)), np.float32).shape == (0, 2)
+
+
+@pytest.mark.parametrize(
+    "status", [None, "no", np.nan, np.inf, 1.5, object(), jax.random.key(0), {}, [[1], [1, 2]]]
+)
+def test_only_a_status_is_described(status):
+    with pytest.raises(ValueError, match="status must be an integer"):
+        _checks.describe(status)

@@ -139,7 +139,11 @@ def test_paper_grid_follows_its_rule_from_the_later_end():
     ("call", "name"),
     [
         (lambda: fsd.VP.constant(0.0), "rates"),
-        (lambda: fsd.VP.constant(np.inf), "rates"),
+        (lambda: fsd.VP.constant(np.inf), "rate must be a finite number"),
+        (lambda: fsd.VP.constant(True), "rate must be a finite number"),
+        (lambda: fsd.VP.linear("a", 1.0), "rate_min"),
+        (lambda: fsd.VP.linear(0.1, [1.0]), "rate_max"),
+        (lambda: fsd.VP.linear(0.1, 1.0, horizon=np.nan), "horizon"),
         (lambda: fsd.VP.linear(2.0, 1.0), "rates"),
         (lambda: fsd.VP.linear(1.0, 2.0, horizon=0.0), "knots"),
         (lambda: fsd.VP.scheduled((1.0, 2.0), (1.0, 1.0)), "knots"),

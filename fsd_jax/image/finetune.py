@@ -174,8 +174,10 @@ def train_unet(
         TrainedUNet(UNetScore((4, 4, 1), 777 weights, preconditioned), steps=2)
     """
     flat, _ = _checks.samples("x", x, images=True)
-    if np.shape(x)[1:] != score.shape:
-        raise ValueError(f"x must have shape (n, *{score.shape}), got {np.shape(x)}")
+    if _checks.sample_shape("x", x) != score.shape:
+        raise ValueError(
+            f"x must have shape (n, *{score.shape}), got (n, *{_checks.sample_shape('x', x)})"
+        )
     every = min(_checks.dimension("every", every), recipe.steps)
     images = flat.reshape(-1, *score.shape)
     weights, frozen = eqx.partition(score, tuned_leaves(score, which))
@@ -186,7 +188,7 @@ def train_unet(
         mean=weights,
     )
     losses = np.full(recipe.steps, np.nan, images.dtype)
-    file = None if checkpoint is None else Path(checkpoint)
+    file = None if checkpoint is None else _checks.path("checkpoint", checkpoint)
     if file is not None:
         about = _about(key, score, images, recipe, which)
         _files.check_writable(file.resolve().parent)

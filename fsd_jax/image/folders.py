@@ -77,10 +77,7 @@ def folder(
     seed = _checks.dimension("seed", seed, low=0)
     if shots is not None:
         shots = _checks.dimension("shots", shots)
-    try:
-        top = Path(path)
-    except TypeError:
-        raise ValueError(f"path must be a folder, got {_checks.named(path)}") from None
+    top = _checks.path("path", path)
     found, skipped = listing(top, pictures_only(suffixes, valid))
     if skipped and on_error == "raise":
         raise _unreadable(*skipped[0])

@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fsd_jax import _files
-from fsd_jax._checks import named
+from fsd_jax import _checks, _files
 from fsd_jax._checks.arrays import logger
 
 FORMAT = 2
@@ -99,9 +98,6 @@ def keep(
 
 def _place(name: str, recipe: Mapping[str, Any], folder: Cache) -> tuple[Path, str]:
     """File and recipe; the file's name holds the recipe's sha256."""
-    try:
-        place = default_folder() if folder is None else Path(folder)
-    except TypeError:
-        raise ValueError(f"cache must be a folder or None, got {named(folder)}") from None
+    place = default_folder() if folder is None else _checks.path("cache", folder)
     text = json.dumps({"format": FORMAT, **recipe}, sort_keys=True)
     return place / f"{name}-{hashlib.sha256(text.encode()).hexdigest()}.npz", text

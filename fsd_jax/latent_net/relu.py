@@ -199,7 +199,9 @@ class NetScore:
 
 def check_widths(widths: Any) -> tuple[int, ...]:
     """Widths of hidden layers, checked."""
-    if isinstance(widths, str) or not isinstance(widths, Sequence | np.ndarray):
+    if hasattr(widths, "__array__") and not isinstance(widths, np.ndarray):
+        widths = _checks.array("widths", widths)
+    if isinstance(widths, str | bytes) or not isinstance(widths, Sequence | np.ndarray | jax.Array):
         raise ValueError(f"widths must be a tuple of integers, got {widths!r}")
     return tuple(_checks.dimension("widths", width) for width in widths)
 

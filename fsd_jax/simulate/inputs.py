@@ -1,5 +1,6 @@
 """What the simulators accept: words, sizes and dtypes, checked in the dtype of the draws."""
 
+import math
 from collections.abc import Sequence
 
 import jax
@@ -43,7 +44,7 @@ def draw_dtype(dtype: DTypeLike | None) -> np.dtype:
 
 def sample_size(name: str, value: object, dtype: np.dtype, *, each: int = 1) -> int:
     """A number of samples whose degrees of freedom, `each` times as many, the dtype can hold."""
-    number = _checks.dimension(name, value)
+    number = _checks.dimension(name, value, high=math.inf)
     most = int(np.finfo(dtype).max) // (8 * each)
     if number > most:
         raise ValueError(

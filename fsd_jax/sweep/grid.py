@@ -154,7 +154,10 @@ def axis(name: str, values: Any, admit: Callable[[str, Any], Any]) -> list[Any]:
 
 def _listed(values: Any) -> list[Any] | None:
     if isinstance(values, (np.ndarray, jax.Array)) or hasattr(values, "__array__"):
-        array = np.asarray(values)
+        try:
+            array = np.asarray(values)
+        except Exception:  # An array-like may refuse with an exception of any kind.
+            return None
         if array.ndim != 1 or np.ma.isMaskedArray(values):
             return None
         # Long double has no Python number of its own.
@@ -180,7 +183,7 @@ def number(dtype: DTypeLike, *, zero: bool = False) -> Callable[[str, Any], floa
     return admit
 
 
-def size(high: int | None = None, *, none: bool = False) -> Callable[[str, Any], int | None]:
+def size(high: float = math.inf, *, none: bool = False) -> Callable[[str, Any], int | None]:
     """For `axis`: integers from 1 to `high`; with `none`, None too."""
 
     def admit(name: str, value: Any) -> int | None:

@@ -77,7 +77,7 @@ def run(
     """
     work = together(lambda: _settle(plan, batch_size, devices, resume, progress))
     agree(work.facts())
-    folder = Path(out)
+    folder = _checks.path("out", out)
     with contextlib.ExitStack() as held:
 
         def take() -> Journal | None:

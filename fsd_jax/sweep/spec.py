@@ -5,6 +5,8 @@ import re
 
 import numpy as np
 
+from fsd_jax import _checks
+
 Value = float | int | None
 MOST_VALUES = 100_000
 _RANGE = re.compile(r"(?P<kind>lin|log)(?P<number>[0-9]{1,9})")
@@ -29,6 +31,10 @@ def parse_spec(name: str, text: str, *, whole: bool = False, infinite: bool = Fa
     Raises:
         ValueError: not a specification, a value out of range, or too many of them.
     """
+    _checks.instance("name", name, str)
+    _checks.instance(name, text, str)
+    whole = _checks.boolean("whole", whole)
+    infinite = _checks.boolean("infinite", infinite)
     values: list[float | int] = []
     for part in text.split(","):
         values += _range(name, part) if ":" in part else [_number(name, part)]

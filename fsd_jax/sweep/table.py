@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fsd_jax import _checks
 from fsd_jax._files import plain, write_new, write_text
 from fsd_jax._provenance import provenance, randomness
 from fsd_jax.sweep.grid import Plan
@@ -78,7 +79,7 @@ def read_manifest(folder: str | PathLike[str]) -> dict[str, Any] | None:
     Raises:
         ValueError: a manifest that cannot be read, or is damaged.
     """
-    path = Path(folder) / MANIFEST
+    path = _checks.path("folder", folder) / MANIFEST
     try:
         held = json.loads(path.read_bytes())
         if not isinstance(held["configuration"], dict):
@@ -193,7 +194,7 @@ def read_results(folder: str | PathLike[str]) -> list[dict[str, Any]]:
     Raises:
         ValueError: no finished sweep in the folder.
     """
-    path = Path(folder) / RESULTS
+    path = _checks.path("folder", folder) / RESULTS
     try:
         lines = path.read_bytes().splitlines()
     except OSError as error:

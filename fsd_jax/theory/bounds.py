@@ -63,7 +63,7 @@ def log_exponent(n: int, latent_dim: int) -> float:
         ValueError: values out of range.
     """
     d = samples("latent_dim", latent_dim)
-    log = math.log(_checks.dimension("n", n, low=3))
+    log = math.log(_checks.dimension("n", n, low=3, high=math.inf))
     return d * math.log(log) / log
 
 
@@ -120,7 +120,7 @@ def theorem_4_3(
         (False, '2e+10')
     """
     d, D, n = _sizes(latent_dim, ambient_dim, n_ta)
-    n_s = _checks.dimension("n_s", n_s, low=3)
+    n_s = _checks.dimension("n_s", n_s, low=3, high=math.inf)
     alpha = log_exponent(n_s, d)
     rate, energy, least = (
         number(name, value)

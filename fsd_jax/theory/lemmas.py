@@ -61,7 +61,7 @@ def lemma_b_1(
         >>> bound.valid, round(bound.terms["network"], 4)
         (True, 0.002)
     """
-    d, n_s = samples("latent_dim", latent_dim), _checks.dimension("n_s", n_s, low=3)
+    d, n_s = samples("latent_dim", latent_dim), _checks.dimension("n_s", n_s, low=3, high=math.inf)
     alpha = log_exponent(n_s, d)
     eps, rate = number("accuracy", accuracy), number("beta", beta)
     energy = number("second_moment", second_moment)

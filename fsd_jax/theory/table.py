@@ -89,7 +89,7 @@ def samples_by_rule(*, n_s: int, latent_dim: int, rule: str = "four_over_d") -> 
     """
     _checks.choice("rule", rule, RULES[1:])
     d = samples("latent_dim", latent_dim)
-    log = math.log(_checks.dimension("n_s", n_s, low=3))
+    log = math.log(_checks.dimension("n_s", n_s, low=3, high=math.inf))
     power = 4 / d
     if rule == "stated":
         alpha = log_exponent(n_s, d)

@@ -477,3 +477,11 @@ def test_saving_again_replaces(model, tmp_path):
     fsd.save(tmp_path / "m", other)
     _same(other, fsd.load(tmp_path / "m"))
     assert [entry.name for entry in tmp_path.iterdir()] == ["m"]
+
+
+@pytest.mark.parametrize("path", [None, 0, 1, True, 1.5, b"x", []])
+def test_a_path_is_a_path_and_no_open_file(path):
+    model = fsd.pretrain(_data(np.float32), latent_dim=d)
+    for call in (lambda: fsd.load(path), lambda: fsd.save(path, model)):
+        with pytest.raises(ValueError, match="path must be a path"):
+            call()

@@ -348,3 +348,28 @@ def test_whole_numbers_keep_their_digits():
     ]
     with pytest.raises(ValueError, match="integers of at least 1, got -3"):
         sweep.parse_spec("n_s", "-3", whole=True, infinite=True)
+
+
+@pytest.mark.parametrize("text", [None, 4, 1.5, ["4"], b"4", np.arange(3), np, {}])
+def test_a_specification_is_text(text):
+    with pytest.raises(ValueError, match="n_ta must be a str"):
+        sweep.parse_spec("n_ta", text)
+    for flag in ("whole", "infinite"):
+        with pytest.raises(ValueError, match=f"{flag} must be True or False"):
+            sweep.parse_spec("n_ta", "4", **{flag: text})
+
+
+def test_keys_are_no_values_of_an_axis():
+    for values in (jax.random.key(0), jax.random.split(jax.random.key(0), 3)):
+        with pytest.raises(ValueError, match="n_ta must be a sequence of different values"):
+            sweep.plan_errors(n_ta=values, d=[2], t=[0.1])
+
+
+@pytest.mark.parametrize("folder", [None, 1, True, 1.5, b"x", [], np.zeros(2)])
+def test_a_folder_is_a_path(folder):
+    plan = sweep.plan_errors(n_ta=[4], d=[2], t=[0.1])
+    for call in (sweep.read_results, sweep.load_results, sweep.to_grid):
+        with pytest.raises(ValueError, match="folder must be a path"):
+            call(folder)
+    with pytest.raises(ValueError, match="out must be a path"):
+        sweep.run(plan, folder)
