@@ -22,14 +22,22 @@ def at_points(
     points = vectors(name, x, dim=dim, dtype=dtype)
     times = jnp.asarray(_checks.time("t", t, dtype))
     batch = points.shape[:-1]
-    fits = times.ndim <= len(batch) and all(
-        a in (1, b) for a, b in zip(times.shape[::-1], batch[::-1], strict=False)
+    _fit("t", times, name, batch, word="time")
+    return points, times
+
+
+def _fit(
+    name: str, values: Array, points: str, batch: tuple[int, ...], *, word: str = "number"
+) -> None:
+    """Refuse numbers that do not fit a batch of points."""
+    fits = values.ndim <= len(batch) and all(
+        a in (1, b) for a, b in zip(values.shape[::-1], batch[::-1], strict=False)
     )
     if not fits:
         raise ValueError(
-            f"t must be one time or fit the batch of {name}, {batch}, got shape {times.shape}"
+            f"{name} must be one {word} or fit the batch of {points}, {batch}, "
+            f"got shape {values.shape}"
         )
-    return points, times
 
 
 def vectors(name: str, x: ArrayLike, *, dim: int, dtype: DTypeLike) -> Float[Array, "*batch dim"]:
@@ -106,7 +114,10 @@ def levels_at(
     # As for times: traced ones that are out of range become NaN each for itself.
     m = _checks.time("signal", signal, dtype, zero=True)
     v = _checks.time("variance", variance, dtype)
-    return vectors("z", z, dim=dim, dtype=dtype), jnp.asarray(m), jnp.asarray(v)
+    points, m, v = vectors("z", z, dim=dim, dtype=dtype), jnp.asarray(m), jnp.asarray(v)
+    for name, level in (("signal", m), ("variance", v)):
+        _fit(name, level, "z", points.shape[:-1])
+    return points, m, v
 
 
 def default_dtype() -> np.dtype:

@@ -240,3 +240,15 @@ def test_everything_under_a_mode_of_jax(mode):
             found = _finite(KEY)
     floats = {leaf.dtype for leaf in found if leaf.dtype.kind == "f"}
     assert floats == {np.dtype(np.float64 if mode == "x64" else np.float32)}
+
+
+def test_levels_of_a_latent_fit_its_points():
+    latent, z = fsd.GaussianLatent.create(3, 1.0), np.ones((4, 3), np.float32)
+    for signal, variance, name in (
+        (np.ones((3, 4)), 0.1, "signal"),
+        (0.9, np.ones(3), "variance"),
+        (np.ones((1, 4)), 0.1, "signal"),
+    ):
+        with pytest.raises(ValueError, match=f"{name} must be one number or fit"):
+            latent.score_at(z, signal, variance)
+    assert latent.score_at(z[:0], 0.9, np.ones(0)).shape == (0, 3)

@@ -297,8 +297,9 @@ def _losses(
         spread = process.noise_variance(t)
         diffused = process.signal(t) * x + jnp.sqrt(spread) * noise
         value = score(diffused, t)
-        if value.shape != x.shape:
-            raise ValueError(f"score must return shape {x.shape}, got {value.shape}")
+        shape = getattr(value, "shape", None)
+        if shape != x.shape:
+            raise ValueError(f"score must return an array of shape {x.shape}, got {shape}")
         return jnp.sum((value + noise / jnp.sqrt(spread)) ** 2, axis=1)
 
     numbers = jnp.arange(draws * times.shape[0])

@@ -62,7 +62,13 @@ def sample_latent(
         ValueError: as `sample`, shapes that do not match, or a basis that is not orthonormal.
     """
     U, _ = _checks.floating("basis", basis, ndim=(2,))
+    if U.size == 0:
+        raise ValueError(f"basis must have entries, got shape {U.shape}")
     bad = _checks.orthonormal("basis", U)
+    if not callable(latent_score):
+        raise ValueError(
+            f"latent_score must be a function of (z, t), got {_checks.named(latent_score)}"
+        )
     if process is not None:
         _checks.instance("process", process, VP)
     own = getattr(latent_score, "process", None)

@@ -267,6 +267,11 @@ def _start(
         if start.ndim < 2 or start.size == 0:
             raise ValueError(f"initial must have shape (n, ...), got {tuple(start.shape)}")
         _points.finite("initial", start)
+        if isinstance(score, LinearScore) and start.shape[1:] != score.basis.shape[:1]:
+            raise ValueError(
+                f"initial must have shape (n, D = {score.basis.shape[0]}) for this score, "
+                f"got {tuple(start.shape)}"
+            )
         return start, start.shape[0], tuple(start.shape[1:])
     n = _checks.dimension("n", n)
     if shape is None and isinstance(score, LinearScore):

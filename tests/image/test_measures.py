@@ -216,7 +216,7 @@ def test_losses_of_a_score_of_another_shape_are_refused():
     x = RNG.normal(size=(4, 6)).astype(np.float32)
     key, times = jax.random.key(0), [0.5]
     losses = metrics.denoising_losses
-    with pytest.raises(ValueError, match=r"score must return shape \(4, 6\), got \(4, 1\)"):
+    with pytest.raises(ValueError, match=r"must return an array of shape \(4, 6\), got \(4, 1\)"):
         losses(key, lambda x, t: -x[:, :1], x, times=times)
     basis = np.eye(6, 2, dtype=np.float32)
     exact = fsd.LinearScore.from_decoder(basis, latent_variance=1.0, residual_variance=0.1)
@@ -331,3 +331,9 @@ def test_drawing_checks_its_arguments(tmp_path):
             data.critters(source=1, shots=1, heldout=0, **({"cache": tmp_path} | {word: 0}))
     with pytest.raises(ValueError, match="seed"):
         data.digits().redraw(-1)
+
+
+def test_a_score_that_returns_nothing_is_named():
+    x = np.ones((4, 3), np.float32)
+    with pytest.raises(ValueError, match="score must return an array of shape"):
+        metrics.denoising_losses(jax.random.key(0), lambda x, t: None, x, times=[0.1])

@@ -146,3 +146,22 @@ def test_a_basis_that_is_not_orthonormal_is_refused(score):
         sampler.sample_latent(
             jax.random.key(0), score.latent, basis=2 * score.basis, times=TIMES, n=2
         )
+
+
+def test_more_samples_than_can_be_counted_are_refused_at_once(score):
+    with pytest.raises(ValueError, match="n must be at most"):
+        sampler.sample(jax.random.key(0), score, times=TIMES, n=10**40, chunk=2)
+
+
+def test_a_start_of_another_size_is_refused_by_its_name(score):
+    with pytest.raises(ValueError, match="initial must have shape"):
+        sampler.sample(jax.random.key(0), score, times=TIMES, initial=np.ones((4, 5), np.float32))
+
+
+def test_latent_samplers_name_their_own_arguments():
+    options = {"times": TIMES, "n": 2, "basis": np.eye(D, 1, dtype=np.float32)}
+    with pytest.raises(ValueError, match="latent_score must be a function"):
+        sampler.sample_latent(jax.random.key(0), None, **options)
+    options["basis"] = np.zeros((0, D), np.float32)
+    with pytest.raises(ValueError, match="basis must have entries"):
+        sampler.sample_latent(jax.random.key(0), lambda z, t: -z, **options)
