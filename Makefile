@@ -18,7 +18,7 @@ comma := ,
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help test test-oldest bench figures docs lint types wheel hooks clean distclean
+.PHONY: help test test-long test-oldest bench figures docs lint types wheel hooks clean distclean
 
 help: ## Show this list
 	@echo 'Usage: make TARGET [ARGS="..."] [PYTHON=python3.12]'
@@ -27,6 +27,9 @@ help: ## Show this list
 test: ## Run the tests, e.g. make test ARGS="-k minimizer"
 	$(call ready,test)
 	$(PY) -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+test-long: ## Try the properties in tests/properties on many more inputs
+	@$(MAKE) --no-print-directory test ARGS='--hypothesis-profile=long tests/properties $(ARGS)'
 
 test-oldest: ## Run the tests marked `oldest` on the oldest supported JAX, in .venv-oldest
 	@$(MAKE) --no-print-directory test VENV=.venv-oldest CONSTRAINTS=constraints-oldest.txt \

@@ -5,9 +5,19 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import jax
 import numpy as np
 import pytest
+
+# The same examples at every run; the first of a shape waits for a compilation, so no deadline.
+hypothesis.settings.register_profile(
+    "short", max_examples=15, derandomize=True, deadline=None, database=None
+)
+hypothesis.settings.register_profile(
+    "long", hypothesis.settings.get_profile("short"), max_examples=1000
+)
+hypothesis.settings.load_profile("short")
 
 
 def _x64_context():
