@@ -151,3 +151,30 @@ def reverse_law(method, score, mean, covariance, times, integrated):
         N = np.stack([step(zero, e) - shift for e in np.eye(size)], axis=1)
         mean, covariance = M @ mean + shift, M @ covariance @ M.T + N @ N.T
     return mean, covariance
+
+
+def subspace_error(V, A):
+    """``||VV' - AA'||_F^2``."""
+    return np.sum((projector(V) - projector(A)) ** 2)
+
+
+def principal_angles(a, b):
+    """By sines and cosines, in float64: bases are made orthonormal again first."""
+    a, b = (np.linalg.qr(np.asarray(x, np.float64))[0] for x in (a, b))
+    return scipy.linalg.subspace_angles(a, b)[::-1]
+
+
+def nearest_distances(samples, train):
+    """Distances to the nearest and second-nearest of the different training rows."""
+    train = np.unique(np.asarray(train, np.float64), axis=0)
+    differences = np.asarray(samples, np.float64)[:, None] - train
+    return np.sort(np.linalg.norm(differences, axis=2), axis=1)[:, :2]
+
+
+def frechet_distance(x, y):
+    """``tr (P^(1/2) Q P^(1/2))^(1/2)``: the singular values of products of centred rows, summed."""
+    (n, x), (m, y) = ((len(a), np.asarray(a, np.float64)) for a in (x, y))
+    mean_x, mean_y = x.mean(axis=0), y.mean(axis=0)
+    a, b = (x - mean_x) / np.sqrt(n - 1), (y - mean_y) / np.sqrt(m - 1)
+    cross = np.linalg.svd(a @ b.T, compute_uv=False).sum()
+    return np.sum((mean_x - mean_y) ** 2) + np.sum(a**2) + np.sum(b**2) - 2 * cross

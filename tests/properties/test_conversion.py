@@ -15,7 +15,8 @@ INTEGERS = st.sampled_from(["i1", "u1", ">i2", "<i4", ">u4", "i8"])
 def test_array_keeps_every_number(x):
     """Widening is exact, and nothing else happens to a number."""
     found = _checks.array("x", x.given)
-    assert found.dtype.isnative and found.dtype in (np.float32, np.float64)
+    assert found.dtype.isnative
+    assert found.dtype in (np.float32, np.float64)
     assert isinstance(found, jax.Array) == isinstance(x.given, jax.Array)
     np.testing.assert_array_equal(np.asarray(found, np.float64), x.exact)
 
@@ -24,7 +25,8 @@ def test_array_keeps_every_number(x):
 def test_floating_and_samples_round_once(x):
     """Only float64 is rounded, by half an eps, and the status says so."""
     for found, status in (_checks.floating("x", x.given, ndim=(2,)), _checks.samples("x", x.given)):
-        assert isinstance(found, jax.Array) and found.dtype == np.float32
+        assert isinstance(found, jax.Array)
+        assert found.dtype == np.float32
         np.testing.assert_array_equal(found, x.exact.astype(np.float32))
         narrowed = np.asarray(x.given).dtype == np.float64
         assert (status == _checks.Status.DOWNCAST) == narrowed
@@ -37,7 +39,8 @@ def test_integers_pass_array_unchanged(dtype, seed):
         info.min, info.max, (3, 4), np.dtype(dtype).newbyteorder("=")
     )
     found = _checks.array("x", x.astype(dtype))
-    assert found.dtype.isnative and found.dtype.kind == np.dtype(dtype).kind
+    assert found.dtype.isnative
+    assert found.dtype.kind == np.dtype(dtype).kind
     np.testing.assert_array_equal(found, x)
 
 
