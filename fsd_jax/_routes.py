@@ -118,6 +118,12 @@ def decompose(
         spectrum = jax.lax.cond(
             keep, lambda first: first, lambda _: _compute(rows, k, "svd", key), spectrum
         )
+    elif named == "gram":
+        # No square of zero is lost.
+        null = jax.lax.cond(
+            spectrum.total == 0, lambda: jnp.all(rows.x == 0), lambda: jnp.asarray(False)
+        )
+        spectrum = spectrum._replace(trusted=spectrum.trusted | null)
     if rows.centring is not None:
         spectrum = _spectra.beyond_rounding(spectrum, rows.centring)
     return spectrum, keep
