@@ -42,6 +42,17 @@ def _start(*command):
     )
 
 
+@pytest.fixture(autouse=True)
+def interruptible():
+    """Programs that a test starts can be interrupted, even where the tests run in the background.
+
+    A shell starts what runs in the background with SIGINT ignored, and children inherit that.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def sleepers(tmp_path):
     """A command line with two processes at work."""
