@@ -116,7 +116,8 @@ def beyond_rounding(spectrum: Spectrum, centring: Centring) -> Spectrum:
     values = spectrum.values
     every = jnp.append(values, spectrum.next_value)
     worst = jnp.max(centring.noise) ** 2
-    doubtful = jnp.any((every > 0) & (every <= worst)) | (jnp.sum(every > 0) >= centring.rows)
+    found = jnp.sum(every > 0, dtype=jnp.int32)
+    doubtful = jnp.any((every > 0) & (every <= worst)) | (found >= centring.rows)
     return jax.lax.cond(doubtful, partial(_cut, centring), lambda same: same, spectrum)
 
 
