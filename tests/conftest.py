@@ -12,7 +12,7 @@ import pytest
 
 # The same examples at every run; the first of a shape waits for a compilation, so no deadline.
 hypothesis.settings.register_profile(
-    "short", max_examples=15, derandomize=True, deadline=None, database=None
+    "short", max_examples=40, derandomize=True, deadline=None, database=None
 )
 hypothesis.settings.register_profile(
     "long", hypothesis.settings.get_profile("short"), max_examples=1000

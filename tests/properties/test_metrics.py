@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from fsd_jax.fewshot import duplicates
@@ -61,11 +61,10 @@ def test_frechet_distance(x, y):
 )
 def test_groups_of_repeated_rows(x, source, near):
     """Rows of 40 normal numbers are never near by chance; copies and near copies always are."""
+    # Near means near for the spread: it needs two pictures, and a spread far above the rounding.
+    assume(not near or (x.offset <= 1 and len(set(source)) > 1))
     rows = x.exact[source].astype(np.float32)
     if near:
         rows[1:] *= np.float32(1 + 2 * draw.EPS)
     labels = duplicates.concrete_labels(jnp.asarray(rows), duplicates.scale_of(jnp.asarray(rows)))
-    if near and x.offset > 1:
-        # Rounding of the mean is no small part of the spread: only what is equal is certain.
-        return
     np.testing.assert_array_equal(labels, [source.index(s) for s in source])
