@@ -12,15 +12,17 @@ from fsd_jax import _checks
 
 
 def at_points(
-    name: str, x: ArrayLike, t: ArrayLike, *, dim: int, dtype: DTypeLike
+    name: str, x: ArrayLike, t: ArrayLike, *, dim: int, dtype: DTypeLike, zero: bool = False
 ) -> tuple[Float[Array, "*batch dim"], Float[Array, "*times"]]:
     """Points and times in `dtype`: one time ``t > 0``, or times that fit the batch of points.
+
+    With `zero` the time may be zero, where a law has a density of its own.
 
     Raises:
         ValueError: points of another size, times that do not fit, concrete times out of range.
     """
     points = vectors(name, x, dim=dim, dtype=dtype)
-    times = jnp.asarray(_checks.time("t", t, dtype))
+    times = jnp.asarray(_checks.time("t", t, dtype, zero=zero))
     batch = points.shape[:-1]
     _fit("t", times, name, batch, word="time")
     return points, times
@@ -104,16 +106,23 @@ def draw(key: Key[Array, ""], n: int) -> tuple[Key[Array, ""], int]:
 
 
 def levels_at(
-    dim: int, z: ArrayLike, signal: ArrayLike, variance: ArrayLike, dtype: DTypeLike
+    dim: int,
+    z: ArrayLike,
+    signal: ArrayLike,
+    variance: ArrayLike,
+    dtype: DTypeLike,
+    *,
+    zero: bool = False,
 ) -> tuple[Float[Array, "*batch dim"], Array, Array]:
     """Points, the signal and the noise's variance, as a law's ``score_at`` takes them.
 
     Raises:
-        ValueError: points of another size, a signal that is negative, a variance not positive.
+        ValueError: points of another size, a signal that is negative, a variance not positive
+            (with `zero`: negative).
     """
     # As for times: traced ones that are out of range become NaN each for itself.
     m = _checks.time("signal", signal, dtype, zero=True)
-    v = _checks.time("variance", variance, dtype)
+    v = _checks.time("variance", variance, dtype, zero=zero)
     points, m, v = vectors("z", z, dim=dim, dtype=dtype), jnp.asarray(m), jnp.asarray(v)
     for name, level in (("signal", m), ("variance", v)):
         _fit(name, level, "z", points.shape[:-1])

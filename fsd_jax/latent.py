@@ -56,11 +56,13 @@ class _Law:
 
         Raises:
             ValueError: points of another size, times that do not fit or are not positive (NaN for
-                traced ones).
+                traced ones); ``t = 0`` is allowed for laws with a smooth density.
         """
         _checks.instance("process", process, VP)
         dtype = jax.tree.leaves(self)[0].dtype
-        z, t = _points.at_points("z", z, t, dim=self.latent_dim, dtype=dtype)
+        # A density that is smooth itself has a score without noise.
+        zero = not isinstance(self, UniformLatent)
+        z, t = _points.at_points("z", z, t, dim=self.latent_dim, dtype=dtype, zero=zero)
         return self.score_at(z, process.signal(t), process.noise_variance(t))
 
 
@@ -111,7 +113,8 @@ class GaussianLatent(_Law):
         self, z: Float[Array, "*batch d"], signal: ArrayLike, variance: ArrayLike
     ) -> Float[Array, "*batch d"]:
         """``-z/(signal^2 lambda^2 + variance)``."""
-        z, m, v = _points.levels_at(self.latent_dim, z, signal, variance, self.variance.dtype)
+        dtype = self.variance.dtype
+        z, m, v = _points.levels_at(self.latent_dim, z, signal, variance, dtype, zero=True)
         return -z / (m[..., None] ** 2 * self.variance + v[..., None])
 
 
@@ -207,7 +210,8 @@ class GaussianMixture(_Law):
         self, z: Float[Array, "*batch d"], signal: ArrayLike, variance: ArrayLike
     ) -> Float[Array, "*batch d"]:
         """Posterior mean of the components' scores ``-(m^2 Sigma_k + v)^-1 (z - m mu_k)``."""
-        z, m, v = _points.levels_at(self.latent_dim, z, signal, variance, self.means.dtype)
+        dtype = self.means.dtype
+        z, m, v = _points.levels_at(self.latent_dim, z, signal, variance, dtype, zero=True)
         m, v = m[..., None, None], v[..., None, None]
         off = _linalg.einsum("...ki,kij->...kj", z[..., None, :] - m * self.means, self.bases)
         spread = m**2 * self.variances + v

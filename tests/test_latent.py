@@ -177,3 +177,12 @@ def test_constants_of_the_assumptions():
 def test_bad_mixtures(change, message):
     with pytest.raises(ValueError, match=message):
         fsd.GaussianMixture.create(**(MIXTURE | change))
+
+
+def test_laws_with_a_smooth_density_have_a_score_without_noise():
+    z = jnp.array([1.0, 2.0])
+    plain = fsd.GaussianLatent.create(2, [4.0, 1.0])
+    np.testing.assert_allclose(plain.score(z, 0.0), [-0.25, -2.0])
+    np.testing.assert_allclose(plain.score_at(z, 1.0, 0.0), [-0.25, -2.0])
+    with pytest.raises(ValueError, match="t must be positive"):
+        fsd.UniformLatent.create(2, 1.0).score(z, 0.0)
