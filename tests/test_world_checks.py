@@ -91,12 +91,11 @@ def test_latents_check_what_they_are_given(make):
     for call, message in (
         (lambda: latent.sample(0, 3), "key must be a JAX random key"),
         (lambda: latent.sample(KEY, 2.0), "n must be an integer"),
-        (lambda: latent.score(z, 0.0), "t must be"),
         (lambda: latent.score(z, -1.0), "t must be"),
         (lambda: latent.score(z[:, :1], 1.0), "z must have 2 entries"),
         (lambda: latent.score(z, np.ones(4)), "t must be one time or fit"),
         (lambda: latent.score(z, 1.0, process="vp"), "process must be a VP"),
-        (lambda: latent.score_at(z, 0.5, 0.0), "variance must be positive"),
+        (lambda: latent.score_at(z, 0.5, -1.0), "variance must be"),
         (lambda: latent.score_at(z, -0.5, 1.0), "signal must be not negative"),
         (lambda: fsd.latent_constants(0, latent, times=[1.0]), "key must be"),
         (lambda: fsd.latent_constants(KEY, latent, times=[0.0]), "times must be"),
