@@ -159,7 +159,7 @@ def test_source_averages():
         (dict(time=-1.0), "time"),
         (dict(n_s=0), "n_s"),
         (dict(method="pca"), "method"),
-        (dict(latent_dim=400, n_ta=400), "asymptotic"),
+        (dict(latent_dim=1100, n_ta=1100), "asymptotic"),
     ],
 )
 def test_arguments_are_checked(bad, name):
