@@ -40,7 +40,7 @@ def named(value: Any) -> str:
 
 
 def dimension(
-    name: str, value: Any, *, low: int = 1, high: float = MOST_ENTRIES, top: str = ""
+    name: str, value: Any, *, low: int = 1, high: int | float = MOST_ENTRIES, top: str = ""
 ) -> int:
     """A Python integer in ``[low, high]``; booleans and floats are refused.
 
