@@ -154,6 +154,7 @@ def test_what_does_not_fit_together_is_refused(world):
             call()
 
 
+@pytest.mark.filterwarnings("ignore:times are coarse:fsd_jax.DataWarning")
 def test_losses_and_samples_check_their_arguments(world):
     _, target, pretrained, _ = world
     key, score = jax.random.key(0), fsd.source_as_is(pretrained, target).linear
