@@ -226,7 +226,7 @@ def test_loss_falls_and_samples_come_out(score, images):
     error = (first.var() / len(first) + last.var() / len(last)) ** 0.5
     assert first.mean() - last.mean() > 4 * error
     drawn = closed_form.generate(
-        jax.random.key(2), found.score, 3, shape=(4, 4, 2), steps=5, loop="host"
+        jax.random.key(2), found.score, 3, shape=(4, 4, 2), steps=60, loop="host"
     )
     assert drawn.shape == (3, 4, 4, 2)
     assert np.isfinite(drawn).all()
