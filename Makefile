@@ -48,10 +48,11 @@ docs: ## Build the documentation site into docs/_build/html; a warning is an err
 	$(PY) -m sphinx --fail-on-warning --keep-going --fresh-env --quiet --builder html $(ARGS) docs docs/_build/html
 	@echo 'Open docs/_build/html/index.html'
 
-lint: ## Check style and formatting
+lint: ## Check style, formatting, and what imports what
 	$(call ready,dev)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	"$(VENV)/bin/lint-imports" --no-cache --no-logo
 
 types: ## Check types
 	$(call ready,dev)

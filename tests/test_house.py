@@ -5,9 +5,11 @@ tests/public_api.json.
 """
 
 import ast
+import configparser
 import inspect
 import json
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -19,161 +21,40 @@ HERE = pathlib.Path(__file__).parent
 PACKAGE = pathlib.Path(fsd_jax.__file__).parent
 API = HERE / "public_api.json"
 
-# Each room imports only from rooms above it. Rooms within one folder follow their order here.
-ROOMS = [
-    "_version",
-    "_checks",
-    "_files",
-    "_provenance",
-    "_linalg",
-    "_sums",
-    "_spectra",
-    "_krylov",
-    "_routes",
-    "_stream",
-    "process",
-    "_points",
-    "_normal",
-    "latent",
-    "moments",
-    "linear_model",
-    "minimizer.objective",
-    "minimizer.closed_form",
-    "minimizer.ridge",
-    "minimizer.descent",
-    "minimizer.trained",
-    "minimizer.landscape",
-    "score.linear",
-    "score.empirical",
-    "score.errors",
-    "score.laws",
-    "sampler.grid",
-    "sampler.reverse",
-    "sampler.law",
-    "sampler.limit",
-    "sampler.latent",
-    "simulate.chi_square",
-    "simulate.inputs",
-    "simulate.spectra",
-    "simulate.measures",
-    "simulate.reduced",
-    "simulate.replicate",
-    "simulate.sampled",
-    "theory.bounds",
-    "theory.lemmas",
-    "theory.table",
-    "theory.rates",
-    "theory.wishart",
-    "theory.expansions",
-    "theory.equivalents",
-    "theory.sizes",
-    "theory.curves",
-    "theory.planner",
-    "ledger",
-    "fewshot",
-    "sweep.spec",
-    "sweep.grid",
-    "sweep.tally",
-    "sweep.table",
-    "sweep.journal",
-    "sweep.together",
-    "sweep.run",
-    "sweep.few_shot",
-    "sweep.accounts",
-    "latent_net.relu",
-    "latent_net.errors",
-    "latent_net.descent",
-    "latent_net.rotation",
-    "latent_net.fit",
-    "latent_net.study",
-    "image.painter",
-    "image.rows",
-    "image.store",
-    "image.task",
-    "image.draw",
-    "image.listing",
-    "image.decode",
-    "image.folders",
-    "image.data",
-    "image.unet",
-    "image.finetune",
-    "image.bootstrap",
-    "image.neighbours",
-    "image.features",
-    "image.metrics",
-    "image.classify",
-    "image.autoencoder",
-    "image.closed_form",
-]
-DECOMPOSITIONS = {"svd", "eigh", "eigvalsh", "eig", "qr", "cholesky", "svdvals", "pinv", "inv"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 MAX_FUNCTION, MAX_FILE = 60, 350
-
-
-def _room(path):
-    parts = path.relative_to(PACKAGE).with_suffix("").parts
-    return ".".join(part for part in parts if part != "__init__")
 
 
 def _tree(path):
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-def _position(room):
-    """Place of a room in the list; a folder that others import counts as its last room."""
-    places = [i for i, name in enumerate(ROOMS) if name == room or name.startswith(room + ".")]
-    if not places and "." in room:
-        # A room of a folder that the list does not take apart.
-        return _position(room.rpartition(".")[0])
-    assert places, f"{room} is not in the list of rooms"
-    return max(places)
-
-
-def _imported(tree):
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (a.name for a in node.names if a.name.split(".")[0] == "fsd_jax")
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "imports are absolute"
-            if node.module == "fsd_jax":
-                yield from (f"fsd_jax.{alias.name}" for alias in node.names)
-            elif (node.module or "").startswith("fsd_jax."):
-                folder = PACKAGE.joinpath(*node.module.split(".")[1:])
-                inner = [a.name for a in node.names if (folder / f"{a.name}.py").exists()]
-                yield from ([f"{node.module}.{name}" for name in inner] or [node.module])
-
-
 def _id(path):
     return str(path.relative_to(PACKAGE))
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if _room(p)], ids=_id)
-def test_rooms_import_only_from_rooms_above(path):
-    room = _room(path)
-    here = _position(room)
-    for name in _imported(_tree(path)):
-        other = name.removeprefix("fsd_jax").lstrip(".")
-        assert other, f"{room} imports the package itself"
-        folder = room if path.name == "__init__.py" else room.rpartition(".")[0]
-        # Within a folder that the list names as one entry, Python's own import order decides.
-        inside = path.name == "__init__.py" or folder in ROOMS
-        inside = inside and other.startswith(folder + ".")
-        assert inside or _position(other) < here, f"{room} imports {other}, which is not above it"
+def test_rooms_import_only_from_rooms_above():
+    """By the contracts in setup.cfg, which name every room."""
+    command = "from importlinter import cli; cli.lint_imports_command()"
+    done = subprocess.run(
+        [sys.executable, "-c", command, "--no-cache", "--no-logo"],
+        cwd=PACKAGE.parent,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if _room(p) != "_linalg"], ids=_id)
-def test_only_linalg_decomposes(path):
-    for node in ast.walk(_tree(path)):
-        if isinstance(node, ast.Attribute):
-            owner = ast.unparse(node.value)
-            assert node.attr != "linalg", f"line {node.lineno}: {ast.unparse(node)}"
-            if owner != "_linalg":
-                assert node.attr not in DECOMPOSITIONS, f"line {node.lineno}: {ast.unparse(node)}"
-        elif isinstance(node, ast.ImportFrom):
-            names = {alias.name for alias in node.names}
-            assert not (node.module or "").endswith("numpy.linalg")
-            assert not (node.module or "").endswith("scipy.linalg")
-            assert not names & (DECOMPOSITIONS | {"linalg"}), f"line {node.lineno}"
+def test_the_table_of_rooms_is_the_order_that_is_checked():
+    """Import-linter compares its own list with the tree."""
+    checks = configparser.ConfigParser()
+    checks.read(PACKAGE.parent / "setup.cfg")
+    layers = checks["importlinter:contract:rooms"]["layers"].split()
+    text = (PACKAGE.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    table = re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
+    assert table == layers[::-1]
 
 
 IMPORT = """
@@ -209,20 +90,6 @@ def test_import_loads_nothing_and_no_name_starts_a_backend_or_loads_an_extra():
         [sys.executable, "-c", IMPORT], capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr
-
-
-@pytest.mark.parametrize("path", FILES, ids=_id)
-def test_the_core_never_imports_an_extra_at_its_top(path):
-    if _room(path).split(".")[0] in {"image", "sweep"}:
-        pytest.skip("an optional room")
-    extras = {"chex", "matplotlib", "sklearn", "pandas", "xarray", "equinox", "torch", "scipy"}
-    for node in _tree(path).body:
-        names = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            names = [node.module or ""]
-        assert not extras & {name.split(".")[0] for name in names}
 
 
 def _signature(function):
