@@ -77,6 +77,8 @@ def _variances(variance: ArrayLike, latent_dim: int) -> Float[Array, " d"]:
 class GaussianLatent(_Law):
     """``Z ~ N(0, diag(variance))``: isotropic in Section 5, diagonal in Appendix C.
 
+    Implements: "Model and process".
+
     Attributes:
         variance: ``(d,)``, the paper's ``lambda_k^2``.
     """

@@ -103,7 +103,8 @@ class LinearProblem:
     ``X_s = mean_s + A_s Z + tau xi`` and ``X_ta = mean_ta + A_ta Z + tau xi``, with ``xi``
     full-dimensional and standard normal.
 
-    Implements: Assumption 3.1; with ``residual_variance = tau^2 > 0``, R12's extension.
+    Implements: Assumption 3.1; with ``residual_variance = tau^2 > 0``, R12's extension; "Model and
+    process".
 
     Attributes:
         A_s: ``(D, d)``, orthonormal columns.
@@ -247,7 +248,8 @@ class LinearProblem:
         ``A grad log q_t^LD(A'y) - (I - AA')y/v``, ``y = x - m_t mean``, with the variance
         ``v = m_t^2 tau^2 + sigma_t^2`` of what is not latent.
 
-        Implements: Section 3.1's decomposition of the score, with R12's residual.
+        Implements: Section 3.1's decomposition of the score, with R12's residual; "Model and
+        process".
 
         Raises:
             ValueError: points of another size, a time that is not positive, or no process.

@@ -24,6 +24,8 @@ class SecondMoment:
     Build one with `from_samples`, `from_covariance` or `from_batches`. Null directions are zero in
     `values` and `basis`.
 
+    Implements: R14.
+
     Attributes:
         values: ``(k,)`` eigenvalues ``c_i``.
         basis: ``(D, k)`` orthonormal eigenvectors ``u_i`` in columns.
@@ -97,6 +99,8 @@ class SecondMoment:
         takes the cheapest and, when its run-time check fails at the cut in use (`rank`, or all
         directions), falls back to ``"svd"``. Under `jax.vmap` both are computed, so name a route
         where that matters.
+
+        Implements: R15.
 
         Args:
             x: ``(n, D)`` floating samples.

@@ -30,7 +30,7 @@ class VP:
     others. All check their arguments. A process holds only Python numbers, so it is hashable,
     may be closed over by `jax.jit` and starts no backend.
 
-    Implements: Section 3 (forward process) and its footnote on ``beta_t``.
+    Implements: Section 3 (forward process) and its footnote on ``beta_t``; "Model and process".
 
     Attributes:
         knots: times of the knots, increasing, the first one 0 (the SDE's ``t``).

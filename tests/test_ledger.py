@@ -88,6 +88,7 @@ def _by_hand(score, problem, start=None, law=None, at_delta=False):
     ]
 
 
+@pytest.mark.result("The ledger")
 @pytest.mark.usefixtures("x64")
 def test_every_substitution_by_hand():
     problem, score, refit, found = _member(1)
@@ -134,6 +135,7 @@ def test_the_population_does_not_care_when_it_was_fitted():
     np.testing.assert_allclose(found.alone[:, :, INDEX["fit_time"]], 0, atol=1e-12)
 
 
+@pytest.mark.result("The ledger")
 @pytest.mark.usefixtures("x64")
 def test_columns_sum_to_the_total():
     found = _member(0)[-1]

@@ -84,6 +84,7 @@ def test_null_directions_are_cleared():
         assert np.all(np.asarray(found.values[:3]) > 0.1)
 
 
+@pytest.mark.result("R15")
 @pytest.mark.parametrize(
     ("values", "cut", "safe"),
     [

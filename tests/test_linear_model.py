@@ -52,6 +52,7 @@ def test_without_residual_samples_lie_in_the_subspace():
     np.testing.assert_allclose(x @ problem.A_ta @ problem.A_ta.T, x, atol=1e-5)
 
 
+@pytest.mark.result("Model and process")
 @pytest.mark.parametrize("tau2", [0.0, 0.3])
 @pytest.mark.parametrize("t", [0.05, 1.0])
 @pytest.mark.usefixtures("x64")

@@ -39,6 +39,7 @@ def _dense(moment):
     return (basis * np.asarray(moment.values, np.float64)) @ basis.T
 
 
+@pytest.mark.result("R14")
 @pytest.mark.parametrize("route", ROUTES)
 @pytest.mark.parametrize(("n", "ambient"), [(40, 25), (25, 60)])
 @pytest.mark.parametrize("centre", [False, True])
@@ -95,6 +96,7 @@ def test_every_direction_reproduces_the_matrix():
         assert float(moment.count) == n
 
 
+@pytest.mark.result("R14")
 def test_residual_is_the_mean_of_what_is_left_out():
     x = _data(30, 10, k=3, noise=0.3)
     moment = fsd.SecondMoment.from_samples(x, rank=3)
@@ -251,6 +253,7 @@ def _weak(ratio, *, n=20, ambient=200, d=7, seed=0):
     return (np.sqrt(n) * (u * s) @ v.T).astype(np.float32), v @ v.T
 
 
+@pytest.mark.result("R15")
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_auto_falls_back_to_svd_for_a_weak_direction(seed):
     x, truth = _weak(1e-3, seed=seed)
@@ -297,6 +300,7 @@ def _worst_gram_error(factor):
     return max(errors)
 
 
+@pytest.mark.result("R15")
 @pytest.mark.parametrize("factor", [1.1, 8.0])
 def test_gap_margin_bounds_the_projector_error(factor):
     assert _worst_gram_error(factor) < 1e-2

@@ -34,6 +34,7 @@ def test_signal_tends_to_one_and_to_zero():
     assert float(process.noise_variance(jnp.float32(60.0))) == 1.0
 
 
+@pytest.mark.result("Model and process")
 def test_levels_are_consistent(dtype):
     process = fsd.VP.linear(0.1, 2.0)
     t = jnp.asarray([0.01, 0.3, 1.0, 4.0], dtype)

@@ -50,6 +50,8 @@ def rehearse(
     target's. ``source_share=1`` is the source's subspace as it is; a share near 0 is the target's
     principal components, completed from the source.
 
+    Implements: R18.
+
     Args:
         pretrained: from `pretrain`.
         source: the source's second moment about its own mean, at least ``d`` directions of it.

@@ -48,7 +48,8 @@ def net_score_error(
     ``A'V f - f*`` is within the subspace. Every model measured with one key sees the same points,
     so that differences are paired.
 
-    Implements: Theorem 4.3 (left-hand side), for targets with residual noise and a mean too.
+    Implements: Theorem 4.3 (left-hand side), for targets with residual noise and a mean too;
+    "Networks (Section 4)".
 
     Args:
         key: random key.

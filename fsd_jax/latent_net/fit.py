@@ -86,7 +86,7 @@ def pretrain(
     The decoder starts at the top d eigenvectors, its exact minimiser for a Gaussian latent, and
     stays on the Stiefel manifold by a polar retraction.
 
-    Implements: Section 3.2 (pre-training in ``S_NN``).
+    Implements: Section 3.2 (pre-training in ``S_NN``); "Networks (Section 4)".
 
     Args:
         key: random key.
@@ -179,7 +179,8 @@ def finetune(
 
     With ``n_ta < d`` the missing directions of a subspace come from the source.
 
-    Implements: Section 3.2 (fine-tuning in ``Q_NN``), Section 4 (its rivals); R7.
+    Implements: Section 3.2 (fine-tuning in ``Q_NN``), Section 4 (its rivals); R7; "Networks
+    (Section 4)".
 
     Args:
         key: random key.

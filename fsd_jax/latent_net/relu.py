@@ -39,7 +39,7 @@ class ReLUNet:
 
     Its last layer starts at zero, so that training starts from the Gaussian model.
 
-    Implements: Appendix A (class of networks).
+    Implements: Appendix A (class of networks); "Networks (Section 4)".
 
     Attributes:
         layers: matrix and bias of each layer.

@@ -150,7 +150,7 @@ def plan_section4(
     The score error integrates over ``[delta, T]`` of the fine-tuning recipe. Run it with a
     `batch_size` of a few blocks, since a replicate takes seconds.
 
-    Implements: Theorem 4.3 (measured).
+    Implements: Theorem 4.3 (measured); "Networks (Section 4)".
 
     Args:
         n_ta: numbers of target samples.

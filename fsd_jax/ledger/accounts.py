@@ -52,7 +52,7 @@ def account(
     `refit`. ``kl`` takes neither denoising nor early stopping into account, because a noise-free
     truth has no density; the score error knows nothing of the sampler.
 
-    Implements: R16 (splitting the error).
+    Implements: R16 (splitting the error); "The ledger".
 
     Args:
         score: the model's score (``model.linear``), with a diagonal `mixing`.

@@ -30,6 +30,8 @@ class Minimizer:
     Directions that the data cannot determine (``n_ta < d``) are zero in both factors; `rank` and
     `status` say so and the shapes stay ``(D, d)``. Column k belongs to ``latent_variance[k]``.
 
+    Implements: R6, R14.
+
     Attributes:
         basis: ``(D, d)``, orthonormal or zero columns.
         gains: ``(d,)``, non-negative.
@@ -174,7 +176,7 @@ def paper_formula(
     ``((m^2 lam2 + s2)/lam2) (m^2 C + s2 I)^-1 C``. When the second moment has rank above d (noise,
     real data) no ``D x d`` decoder attains it; use `rank_minimizer`.
 
-    Implements: Lemma 5.1 as printed for the empirical solution.
+    Implements: Lemma 5.1 as printed for the empirical solution; R1.
 
     Args:
         moment: second moment holding every direction (``rank=None``).

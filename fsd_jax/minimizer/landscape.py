@@ -79,6 +79,8 @@ def critical_decoder(
 ) -> Float[Array, "D d"]:
     """The stationary decoder on some of the moment's eigenvectors.
 
+    Implements: "The landscape (isotropic latent)".
+
     Args:
         moment: second moment of the target.
         chosen: indices of eigenpairs, ``d`` different ones; ``range(d)`` is the minimiser.
@@ -116,6 +118,8 @@ def predicted_spectrum(
 
     Arguments as in `critical_decoder`; the moment must hold every direction with variance, and the
     chosen eigenvalues must be positive. In the loss's own units.
+
+    Implements: "The landscape (isotropic latent)".
     """
     _checks.choice("constraint", constraint, descent.CONSTRAINTS)
     whole_moment("moment", moment)
@@ -150,6 +154,8 @@ def measure(
     """The Riemannian Hessian's spectrum at a decoder, by automatic differentiation.
 
     Costs ``(D d)^2`` numbers and their eigenvalues; not for use inside a trace.
+
+    Implements: "The landscape (isotropic latent)".
 
     Args:
         decoder: ``(D, d)``; orthonormal for that constraint.

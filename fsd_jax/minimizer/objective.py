@@ -142,7 +142,8 @@ def expected_loss(
     and vmapped. Exact when the moment holds every direction; one truncated by ``rank=`` stands for
     the covariance described in `SecondMoment.residual`.
 
-    Implements: Section 3.2 (objective); the form used in Lemma 5.1.
+    Implements: Section 3.2 (objective); the form used in Lemma 5.1; "The loss, noise integrated
+    out".
 
     Args:
         decoder: ``V``, ``(D, d)``, any matrix.
@@ -206,7 +207,7 @@ def monte_carlo_loss(
     Each draw noises every sample once at every time (the same noise at all times). The standard
     error is that of the mean over draws, the samples being held fixed.
 
-    Implements: Section 3.2 (objective), by Monte Carlo.
+    Implements: Section 3.2 (objective), by Monte Carlo; "The loss, noise integrated out".
 
     Args:
         key: random key.

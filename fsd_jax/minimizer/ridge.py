@@ -151,6 +151,8 @@ def pooled_moment(
     fills directions that the target does not determine with the source's strongest ones, and
     it damps those that a few samples show by chance.
 
+    Implements: R18.
+
     Args:
         target: second moment of the target.
         source: second moment of the source, truncated as far as is wanted; both about the centre

@@ -25,6 +25,8 @@ from fsd_jax.process import VP
 class Trained:
     """Outcome of `train`.
 
+    Implements: R17.
+
     Attributes:
         decoder: ``(D, d)``, the last iterate.
         losses: ``(steps + 1,)`` exact loss before each step and at the end, constants included.
@@ -84,6 +86,8 @@ def train(
     eigenvectors. Full batch on the exact loss by default; with `samples` each step draws a batch of
     them, their noise and their times, as a network is trained. `vmap` over keys or `initial` for
     restarts, over `learning_rate` to tune it, over `moment` for problems.
+
+    Implements: R17.
 
     Args:
         key: for the random start and for batches.

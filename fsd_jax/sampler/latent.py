@@ -39,7 +39,7 @@ def sample_latent(
     is one draw from its exact Gaussian law. The result has the law of `sample` with the whole
     score, on the same grid.
 
-    Implements: Section 3.1's decomposition of the score, for samplers.
+    Implements: Section 3.1's decomposition of the score, for samplers; R16.
 
     Args:
         key: random key.

@@ -69,6 +69,8 @@ def generated_law(
 def denoised_law(score: LinearScore, law: ThinGaussian, t: ArrayLike) -> ThinGaussian:
     """The law of Tweedie's estimates of the clean samples behind draws from `law` at time `t`.
 
+    Implements: R16.
+
     Args:
         score: a linear score.
         law: law of the samples at time `t`.

@@ -54,7 +54,7 @@ def sample(
     function does. How far a grid's law is from the model's, `generated_law` tells for linear
     scores.
 
-    Implements: Section 3.1's sampler (Appendix C.1's sign, the exponential integrator).
+    Implements: Section 3.1's sampler (Appendix C.1's sign, the exponential integrator); R16.
 
     Args:
         key: random key.

@@ -39,7 +39,7 @@ class EmpiricalScore:
     could move a weight by a hundredth, the distances are taken from the differences themselves: to
     the nearest points if these decide, else to all, one at a time.
 
-    Implements: the minimiser of Section 3.2's loss over all functions, for the empirical law.
+    Implements: the minimiser of Section 3.2's loss over all functions, for the empirical law; R18.
 
     Attributes:
         points: ``(n, D)`` samples minus their mean.

@@ -17,7 +17,7 @@ def subspace_error(decoder: ArrayLike, subspace: ArrayLike) -> Float[Array, ""]:
     ``|RR' - I|^2 + 2 tr(R'R W'W) + |W'W|^2``: a sum of squares,
     so small errors keep their digits in float32.
 
-    Implements: the metric of Theorem 5.2 and Remark 5.3.
+    Implements: the metric of Theorem 5.2 and Remark 5.3; R11.
 
     Args:
         decoder: ``V``, ``(D, d)``.
@@ -64,6 +64,8 @@ def principal_angles(a: ArrayLike, b: ArrayLike) -> Float[Array, " m"]:
 
     Uses ``atan2(sine, cosine)``; arccos alone would lose half the digits of small angles. A zero
     column is no direction and is counted as orthogonal.
+
+    Implements: R11.
 
     Args:
         a: ``(D, d)`` orthonormal (or zero) columns.

@@ -26,6 +26,8 @@ def gaussian_kl(p: ThinGaussian, q: ThinGaussian) -> Float[Array, ""]:
 
     Diffuse both to some ``t > 0`` when the residual variance is zero.
 
+    Implements: "KL and Bures W2 in the thin span".
+
     Args:
         p: first law.
         q: second law.
@@ -47,6 +49,8 @@ def bures_w2(p: ThinGaussian, q: ThinGaussian) -> Float[Array, ""]:
     ``|P^(1/2) - U Q^(1/2)|_F^2`` at the best rotation ``U``. Singular laws are fine. First
     derivatives are exact (by the optimal map between the laws) and finite where the laws coincide;
     second ones are refused. Two laws are told apart down to ``eps`` times a standard deviation.
+
+    Implements: "KL and Bures W2 in the thin span".
 
     Args:
         p: first law.

@@ -22,7 +22,7 @@ class LinearScore:
     ``g_k = m^2 l_k/(m^2 l_k + s2)`` with ``l_k`` the variance the frozen ``f`` uses; the residual
     gain is ``g_perp = m^2 tau2/(m^2 tau2 + s2)`` (zero in the paper's class).
 
-    Implements: Section 5's score class; R12 for the residual gain.
+    Implements: Section 5's score class; R12 for the residual gain; "Model and process".
 
     Attributes:
         basis: ``(D, k)`` orthonormal (or zero) columns ``U``.
@@ -228,6 +228,8 @@ class LinearScore:
         """Section 3.2's loss of each clean sample, the noise integrated out exactly.
 
         ``m^2 |(I - W)(x - mean)|^2/s2^2 + |W|_F^2/s2`` at each time, summed with `weights`.
+
+        Implements: "The loss, noise integrated out".
         """
         ambient, dtype = self.basis.shape[0], self.basis.dtype
         x = _points.vectors("x", x, dim=ambient, dtype=dtype)

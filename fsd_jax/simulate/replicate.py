@@ -219,6 +219,8 @@ def block_errors(
 
     Sample sizes, times and variances out of range give NaN.
 
+    Implements: R13.
+
     Args:
         key: random key.
         n_ta: number of target samples, may be traced.

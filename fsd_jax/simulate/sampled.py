@@ -59,6 +59,8 @@ def sampled_errors(
     `simulate.errors`; with residual noise ``"orthonormal"`` has the source's residual gain, and
     ``"rank"`` and ``"integrated"``, the paper's class, have none.
 
+    Implements: R13.
+
     Args:
         key: random key.
         n_ta: number of target samples, may be traced.

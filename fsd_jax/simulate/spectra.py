@@ -64,6 +64,8 @@ class WishartSpectra:
     in float32 errors of size ``d/n`` keep their digits for every n, and so do errors that the
     smallest eigenvalues rule, for every ratio ``h/g``.
 
+    Implements: R13.
+
     Attributes:
         diagonal: ``(d, replicates)`` squared diagonal of ``B``, less one.
         square: ``(d, replicates)`` the same without the subtraction.

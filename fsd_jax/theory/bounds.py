@@ -50,7 +50,7 @@ def log_exponent(n: int, latent_dim: int) -> float:
 
     It is below one only for huge samples: from ``n`` about 1e44 on for ``d = 22``.
 
-    Implements: Theorem 4.3.
+    Implements: Theorem 4.3; "The paper's bounds as numbers".
 
     Args:
         n: number of samples, at least 3.
@@ -89,7 +89,7 @@ def theorem_4_3(
     ``n_ta^((d+5)/(4(1 - alpha))) >= n_s``; with ``alpha > 1`` its exponent is negative and the
     source's term grows with ``n_s``, which is so for every row of Table 1.
 
-    Implements: Theorem 4.3.
+    Implements: Theorem 4.3; "The paper's bounds as numbers".
 
     Args:
         latent_dim: ``d``.
@@ -180,7 +180,8 @@ def theorem_5_2(
     The truth (R4) has ``1/n_s`` in place of ``1/sqrt(n_s)`` and no ``D``. The target's term with
     constant one is no bound: see `least_constant`.
 
-    Implements: Theorem 5.2 (as stated; its proof ends with ``D^2`` in place of the leading ``d``).
+    Implements: Theorem 5.2 (as stated; its proof ends with ``D^2`` in place of the leading ``d``);
+    "The paper's bounds as numbers".
 
     Args:
         latent_dim: ``d``.
@@ -239,6 +240,8 @@ def theorem_5_2(
 
 def least_constant(bound: ArrayLike, exact: ArrayLike) -> LeastConstant:
     """The least constant that makes a bound hold on a whole grid: ``max exact/bound``.
+
+    Implements: "The paper's bounds as numbers".
 
     Args:
         bound: values of the bound with constant one, any shape, positive.

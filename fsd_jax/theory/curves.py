@@ -230,7 +230,7 @@ def subspace_error_variance(
     The error is ``X_0 + 2 q X_1 + q^2 X_2``, ``q = 1/l - 1``, with sums ``X`` over the target's
     eigenvalues alone; their means and covariances and four moments of ``q`` give the variance.
 
-    Implements: R19 (second moments).
+    Implements: R19 (second moments); R4.
 
     Args:
         latent_dim: ``d``.

@@ -56,7 +56,8 @@ def deterministic_equivalent(
     latents, real images. It leaves out what real data add at the next order, a share of about one
     over the degrees of freedom: ``d^2/n`` stands where ``d(d+1)/n`` is exact.
 
-    Implements: the deterministic equivalent of sample covariances, see docs/equations.
+    Implements: the deterministic equivalent of sample covariances, see docs/equations;
+    "Deterministic equivalents (any spectrum)".
 
     Args:
         spectrum: ``(k,)`` eigenvalues of the clean covariance, not negative.

@@ -33,7 +33,7 @@ def lemma_b_1(
     network costs when ``V = A_ta``. Its condition is ``eps <= n_s^(-(1 - alpha)/(d + 5))``. It
     bounds the integral, where Theorem 4.3 bounds the average.
 
-    Implements: Lemma B.1.
+    Implements: Lemma B.1; "The paper's bounds as numbers".
 
     Args:
         latent_dim: ``d``.
@@ -92,7 +92,7 @@ def lemma_d_3(
     The exact error of pre-training's minimiser falls like ``1/n_s``, twice as fast in the exponent
     (R4, `expected_score_error`).
 
-    Implements: Lemma D.3.
+    Implements: Lemma D.3; "The paper's bounds as numbers".
 
     Args:
         latent_dim: ``d``.
@@ -145,7 +145,7 @@ def lemma_b_2(
     subspace, a point of a manifold of dimension ``d (D - d)``, and the logarithm grows with
     ``log(1/iota)`` at that rate.
 
-    Implements: Lemma B.2.
+    Implements: Lemma B.2; "The paper's bounds as numbers".
 
     Args:
         latent_dim: ``d``.
@@ -200,7 +200,7 @@ def lemma_d_1(
         mean - (1 + a) E <= (1 + 3/a) B/(3n) (log N + log(1/failure)) + (2 + a) tau     (above)
         E - (1 + a) mean <= (1 + 6/a) B/(3n) (log N + log(1/failure)) + (2 + a) tau     (below)
 
-    Implements: Lemma D.1.
+    Implements: Lemma D.1; "The paper's bounds as numbers".
 
     Args:
         n: number of samples.
@@ -253,7 +253,8 @@ def lemma_d_2(
     small too: normal vectors deviate by ``2 sqrt(d/n) + d/n`` when ``d`` is large, which is more
     for ``n`` below about ``d^3/log(1/failure)^2``.
 
-    Implements: Lemma D.2 (which needs ``x <= 1`` and a larger constant).
+    Implements: Lemma D.2 (which needs ``x <= 1`` and a larger constant); "The paper's bounds as
+    numbers".
 
     Args:
         latent_dim: ``d``.

@@ -70,7 +70,7 @@ def plan(
 
     Below ``n_ta = d`` at least ``d - n_ta`` directions are missing (R6), which every reason states.
 
-    Implements: R4, R6, R8, R19 (curves); Table 1 (the paper's rules).
+    Implements: R4, R6, R8, R19 (curves); Table 1 (the paper's rules); "Planning".
 
     Args:
         latent_dim: ``d``.

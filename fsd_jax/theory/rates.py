@@ -43,6 +43,8 @@ def loglog_slope(
     weight, and the interval is normal. Without `stderr` all points weigh the same, their scatter
     is estimated from the residuals, and the interval is Student's.
 
+    Implements: "Slopes".
+
     Args:
         x: ``(K,)`` positive numbers, not all equal.
         y: ``(K,)`` positive means.

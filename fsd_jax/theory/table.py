@@ -42,7 +42,7 @@ def table_one(rule: str = "printed") -> tuple[int | None, ...]:
     Raises:
         ValueError: an unknown rule.
 
-    Implements: Table 1.
+    Implements: Table 1; "Planning".
 
     Example:
         >>> from fsd_jax import theory
@@ -67,7 +67,7 @@ def samples_by_rule(*, n_s: int, latent_dim: int, rule: str = "four_over_d") -> 
     ``n_ta^((d+5)/(4(1 - alpha(n_s)))) >= n_s``; it gives nothing where ``alpha >= 1``. Both drop
     all constants, so neither says how large the errors are that it equates.
 
-    Implements: Theorem 4.3's condition and Table 1's rule.
+    Implements: Theorem 4.3's condition and Table 1's rule; "Planning".
 
     Args:
         n_s: number of source samples, at least 3.

@@ -45,6 +45,8 @@ def wishart_mean(function: Callable[[np.ndarray], np.ndarray], *, dim: int, n: i
     may vary on any scale. A function of ``s - 1`` loses digits for many samples, because ``s`` does
     not hold them.
 
+    Implements: R19.
+
     Args:
         function: ``F``, from eigenvalues ``(nodes,)`` to values ``(..., nodes)``.
         dim: dimension of the samples.

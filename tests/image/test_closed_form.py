@@ -63,6 +63,7 @@ def test_samples_follow_the_exact_law_of_a_linear_score(world):
     assert np.all(np.abs(variance / want - 1) < 4 * (2 / 3000) ** 0.5 + 0.05)
 
 
+@pytest.mark.result("R18")
 def test_rehearsal_runs_from_the_target_to_the_source(world):
     _, target, pretrained, moment = world
     few = lambda share, mean=1.0: closed_form.rehearse(

@@ -59,6 +59,7 @@ def test_training_beats_the_gaussian_it_starts_from(world, times):
     assert fsd.subspace_error(model.score.decoder, problem.A_s) < 1e-6
 
 
+@pytest.mark.result("Networks (Section 4)")
 def test_few_shot_takes_the_network_along(world, times):
     problem, _, model, target = world
     tune = partial(latent_net.finetune, jax.random.key(4), x_target=target, recipe=RECIPE)
@@ -125,6 +126,7 @@ def test_precision_follows_the_samples():
         assert leaf.dtype == np.float32
 
 
+@pytest.mark.result("Networks (Section 4)")
 @pytest.mark.usefixtures("x64")
 def test_losses_integrate_out_what_is_outside_the_subspace():
     # Against Section 3.2's loss with all D noises, times s2, by its mean over many draws.
@@ -143,6 +145,7 @@ def test_losses_integrate_out_what_is_outside_the_subspace():
     np.testing.assert_allclose(reduced, full, rtol=1e-10)
 
 
+@pytest.mark.result("Networks (Section 4)")
 @pytest.mark.usefixtures("x64")
 def test_the_error_of_a_gaussian_model_is_the_exact_one():
     # An untrained preconditioned network is the linear score of an isotropic Gaussian.

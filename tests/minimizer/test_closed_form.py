@@ -42,6 +42,7 @@ def _status(result):
 # --- R1 and R2 against independent routes -----------------------------------------------------
 
 
+@pytest.mark.result("R1")
 @pytest.mark.parametrize(("n", "ambient", "d", "tau"), [(30, 8, 3, 0.3), (6, 10, 4, 0.1)])
 @pytest.mark.parametrize("time", [0.05, 0.7])
 def test_single_time_against_eckart_young(n, ambient, d, tau, time, dtype):
@@ -75,6 +76,7 @@ CELLS = [
 ]
 
 
+@pytest.mark.result("R1", "R2")
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.usefixtures("x64")
 def test_lbfgs_never_goes_below_and_comes_close(cell):
@@ -106,6 +108,7 @@ def test_one_time_is_a_special_case_of_several():
     np.testing.assert_allclose(single.gains, m2 * c / (m2 * c + s2) / g, rtol=1e-11)
 
 
+@pytest.mark.result("R2")
 @pytest.mark.usefixtures("x64")
 def test_integrated_gains_are_those_of_r2():
     moment = fsd.SecondMoment.from_samples(_samples(9, 7, 3, 0.2, dtype=np.float64)[0])
@@ -168,6 +171,7 @@ def test_a_wide_range_of_times_is_finite_in_float32():
 # --- shapes at the edge -----------------------------------------------------------------------
 
 
+@pytest.mark.result("R6")
 @pytest.mark.parametrize("make", ["rank", "orthonormal"])
 def test_fewer_samples_than_directions(make):
     x, A = _samples(2, 9, 4, 0.0)
@@ -280,6 +284,7 @@ def _variable_loss(c, lam2, times, weights, decoder):
 R9_TIMES, R9_WEIGHTS = np.array([0.1, 0.3, 1.0, 3.0]), np.full(4, 0.25)
 
 
+@pytest.mark.result("R9")
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 @pytest.mark.usefixtures("x64")
 def test_r9_the_assignment_beats_the_sorted_pairing(order):
@@ -309,6 +314,7 @@ def test_r9_best_pairing_of_the_second_example():
     np.testing.assert_allclose(value, -25.10921, atol=6e-6)
 
 
+@pytest.mark.result("R9")
 @pytest.mark.usefixtures("x64")
 def test_diagonal_latent_at_one_time_is_not_identified_but_optimal():
     x, _ = _samples(9, 7, 3, 0.2, dtype=np.float64)
@@ -352,6 +358,7 @@ def test_equal_variances_in_an_array_are_the_isotropic_case():
         assert _status(many) == Status.OK
 
 
+@pytest.mark.result("R9")
 @pytest.mark.usefixtures("x64")
 def test_diagonal_assignment_is_stationary():
     x, _ = _samples(9, 7, 3, 0.2, dtype=np.float64)
@@ -366,6 +373,7 @@ def test_diagonal_assignment_is_stationary():
 # --- R7: orthonormal ---------------------------------------------------------------------------
 
 
+@pytest.mark.result("R7")
 def test_orthonormal_is_pca(dtype):
     x, _ = _samples(15, 8, 3, 0.3, dtype=dtype)
     found = fsd.orthonormal_minimizer(fsd.SecondMoment.from_samples(x), latent_dim=3)
@@ -398,6 +406,7 @@ def test_orthonormal_noise_free_recovers_the_subspace_from_d_samples():
     assert float(fsd.subspace_error(found.decoder, A)) < 1e-20
 
 
+@pytest.mark.result("R7")
 @pytest.mark.parametrize("time", [0.1, 1.0])
 @pytest.mark.usefixtures("x64")
 def test_brockett_pairing_beats_every_other(time):

@@ -14,6 +14,7 @@ def _moment(n=30, seed=0):
     return fsd.SecondMoment.from_samples(rng.normal(size=(n, D)) * np.linspace(2, 0.3, D))
 
 
+@pytest.mark.result("The landscape (isotropic latent)")
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(
     ("when", "constraint", "chosen"),
@@ -50,6 +51,7 @@ def test_the_top_choice_is_the_closed_form_and_well_conditioned():
     assert "condition_number" in repr(around)
 
 
+@pytest.mark.result("R17")
 @pytest.mark.usefixtures("x64")
 def test_below_d_samples_the_minimum_is_degenerate():
     moment = _moment(n=2)
@@ -76,6 +78,7 @@ def test_errors_name_the_argument():
         landscape.measure(np.ones((D, 1), np.float32), moment, latent_variance=-1.0, time=0.5)
 
 
+@pytest.mark.result("The landscape (isotropic latent)")
 @pytest.mark.usefixtures("x64")
 def test_saddles_repel_training():
     moment = _moment()

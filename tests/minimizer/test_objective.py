@@ -17,6 +17,7 @@ def _setup(n=7, ambient=6, d=3, dtype=np.float64, seed=0):
     return x, V, np.array([2.0, 1.0, 0.3][:d], dtype)
 
 
+@pytest.mark.result("The loss, noise integrated out")
 @pytest.mark.parametrize(("n", "ambient"), [(7, 6), (3, 8)])
 @pytest.mark.parametrize("variance", ["isotropic", "diagonal"])
 @pytest.mark.parametrize("when", ["time", "times"])
@@ -61,6 +62,7 @@ def test_a_truncated_moment_stands_for_its_residual_model():
     )
 
 
+@pytest.mark.result("The loss, noise integrated out")
 @pytest.mark.parametrize("when", [dict(time=0.5), dict(times=TIMES, weights=WEIGHTS)])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_within_four_standard_errors_of_monte_carlo(when, seed):
@@ -72,6 +74,7 @@ def test_within_four_standard_errors_of_monte_carlo(when, seed):
     assert abs(float(mean - exact)) < 4 * float(error)
 
 
+@pytest.mark.result("The loss, noise integrated out")
 @pytest.mark.usefixtures("x64")
 def test_equals_the_mean_of_the_sample_losses():
     x, V, lam2 = _setup()

@@ -38,6 +38,7 @@ def _descend(columns):
     return found.fun, found.x.reshape(AMBIENT, columns)
 
 
+@pytest.mark.result("R18")
 @pytest.mark.usefixtures("x64")
 def test_descent_finds_nothing_better_and_the_same_decoder():
     found = _ridge()
@@ -77,6 +78,7 @@ def test_single_precision():
     np.testing.assert_allclose(single.decoder @ single.decoder.T, want, atol=2e-5)
 
 
+@pytest.mark.result("R18")
 @pytest.mark.usefixtures("x64")
 def test_a_pooled_moment_is_the_weighted_sum():
     other = RNG.normal(size=(30, AMBIENT))

@@ -66,6 +66,7 @@ def test_orthonormal_constraint(optimizer):
     assert float(fsd.subspace_error(result.decoder, best.basis)) < 1e-2
 
 
+@pytest.mark.result("R7")
 @pytest.mark.usefixtures("x64")
 def test_diagonal_latent_orthonormal_reaches_brockett():
     result = fsd.train(
@@ -137,6 +138,7 @@ def test_below_d_the_orthonormal_gap_counts_a_completion():
     assert abs(float(result.gap)) < 1e-10
 
 
+@pytest.mark.result("R17")
 @pytest.mark.usefixtures("x64")
 def test_gradient_descent_on_null_directions_follows_its_formula():
     # R17: the gap falls like (d - n)/(64 kappa eta^2 k^2), kappa = e/(b c_1) in the loss's unit.

@@ -64,6 +64,7 @@ def _exact(tau2=0.1, process=fsd.VP()):
     return law, score
 
 
+@pytest.mark.result("R16")
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.usefixtures("x64")
 def test_law_against_dense_algebra(method):
@@ -138,6 +139,7 @@ def test_the_right_score_and_start_give_the_right_law(kind, tau2):
     assert float(fsd.gaussian_kl(law.diffuse(1e-3, PROCESS), found)) < 1e-13
 
 
+@pytest.mark.result("R16")
 @pytest.mark.parametrize("kind", ["sde", "ode"])
 @pytest.mark.usefixtures("x64")
 def test_continuous_law_against_an_ode_solver(kind):

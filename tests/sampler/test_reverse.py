@@ -50,6 +50,7 @@ def _assert_law(x, law, sigmas=5):
     assert np.max(np.abs(y.T @ y / len(x) - S) / stderr) < sigmas
 
 
+@pytest.mark.result("R16")
 @pytest.mark.parametrize(
     ("draw", "method", "denoise"),
     [

@@ -23,6 +23,7 @@ def _slow(x, points, t):
     return np.array(rows)
 
 
+@pytest.mark.result("R18")
 @pytest.mark.parametrize("t", [1e-5, 1e-3, 0.3, 5.0])
 def test_it_is_the_score_of_the_mixture(t, dtype):
     score = fsd.EmpiricalScore.from_samples(POINTS.astype(dtype))

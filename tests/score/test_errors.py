@@ -88,6 +88,7 @@ def test_tiny_angles_between_generic_subspaces_in_float32():
         np.testing.assert_allclose(np.max(found), angle, atol=4 * np.finfo(np.float32).eps)
 
 
+@pytest.mark.result("R11")
 def test_subspace_error_is_twice_the_squared_sines():
     rng = np.random.default_rng(3)
     a, b = (reference.random_orthonormal(rng, 9, 3).astype(np.float32) for _ in range(2))
@@ -98,6 +99,7 @@ def test_subspace_error_is_twice_the_squared_sines():
 # --- scores -------------------------------------------------------------------------------------
 
 
+@pytest.mark.result("R11")
 @pytest.mark.parametrize("tau2", [0.0, 0.2])
 @pytest.mark.parametrize("ambient", [8, 4])
 @pytest.mark.usefixtures("x64")
@@ -132,6 +134,7 @@ def test_score_error_with_undetermined_directions():
         np.testing.assert_allclose(error, expected, rtol=1e-9)
 
 
+@pytest.mark.result("R11")
 @pytest.mark.parametrize("t", [0.1, 1.0])
 def test_score_error_within_four_standard_errors_of_monte_carlo(t):
     problem, score = _problem(), _score()
@@ -157,6 +160,7 @@ def test_the_true_score_has_no_error_in_float32(t):
     assert float(fsd.score_error(score, problem, time=t)) < 1e-4
 
 
+@pytest.mark.result("R12")
 @pytest.mark.usefixtures("x64")
 def test_floor_of_the_papers_class():
     """R12: without a residual gain the error has a floor on the complement."""
@@ -169,6 +173,7 @@ def test_floor_of_the_papers_class():
         np.testing.assert_allclose(fsd.score_error(score, problem, time=t), floor, rtol=1e-9)
 
 
+@pytest.mark.result("R8")
 @pytest.mark.usefixtures("x64")
 def test_rank_minimizer_is_training_from_scratch():
     """R8: noise-free, at its own t, ``V G V'`` is the plug-in denoiser whatever the source said."""
@@ -211,6 +216,7 @@ def _dense(p, q):
     )  # fmt: skip
 
 
+@pytest.mark.result("KL and Bures W2 in the thin span")
 def test_kl_and_w2_against_dense(dtype):
     p, q = _laws(dtype)
     tolerance = 1e-4 if dtype == np.float32 else 1e-10
@@ -226,6 +232,7 @@ def test_distances_of_a_law_to_itself():
     np.testing.assert_allclose(fsd.bures_w2(p, p), 0, atol=1e-5)
 
 
+@pytest.mark.result("KL and Bures W2 in the thin span")
 @pytest.mark.usefixtures("x64")
 def test_w2_of_singular_laws():
     problem = _problem(0.0)

@@ -29,6 +29,7 @@ def test_against_dense_matrices(tau2, t):
     np.testing.assert_allclose(score(x, t), expected, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.result("Model and process")
 @pytest.mark.usefixtures("x64")
 def test_the_population_score_is_the_true_one():
     problem = fsd.LinearProblem.random(

@@ -13,6 +13,7 @@ N = 100_000
 FREEDOM = (1, 2, 3, 4, 5, 9, 15, 50, 1e3, 1e6, 1e9, 1e12)
 
 
+@pytest.mark.result("R13")
 def test_law_from_one_to_a_million_million_degrees():
     draws = simulate.centred_chi_square(
         jax.random.key(1), jnp.array(FREEDOM, jnp.float32), N

@@ -57,6 +57,7 @@ def _on_data(key, n, n_s, *, d, draws):
     return jax.lax.map(one, jax.random.split(key, draws))
 
 
+@pytest.mark.result("R3")
 @pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("d", [4])
@@ -92,6 +93,7 @@ def test_means_agree_with_the_data_route_over_a_grid(d):
     assert np.max(np.abs(deviations)) < 7
 
 
+@pytest.mark.result("R19")
 @pytest.mark.parametrize("n_ta", [2, 4, 50])
 def test_means_equal_the_exact_curve(n_ta):
     errors = simulate.subspace_errors(

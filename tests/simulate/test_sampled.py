@@ -74,6 +74,7 @@ def _on_data(key, tau2, *, n, n_s, draws):
     return jax.lax.map(one, jax.random.split(key, draws))
 
 
+@pytest.mark.result("R13")
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(("n", "n_s", "tau"), [(5, 40, 0.4), (30, None, 0.3)])
 def test_reduced_samples_have_the_law_of_data(n, n_s, tau):

@@ -43,6 +43,7 @@ def _spectra(n, dim, replicates, seed=0):
     return simulate.WishartSpectra.from_deviations(deviations, size, dim)
 
 
+@pytest.mark.result("R13")
 @pytest.mark.parametrize(("dim", "n"), [(4, 10), (6, 3), (1, 7)])
 def test_sums_over_eigenvalues_have_the_wishart_law(dim, n):
     e = _numpy_eigenvalues(n, dim, 10_000) - 1
@@ -64,6 +65,7 @@ def test_sums_over_eigenvalues_have_the_wishart_law(dim, n):
             assert abs(below - level) < 5 * 0.5 * (1 / len(theirs) + 1 / len(ours)) ** 0.5
 
 
+@pytest.mark.result("R13")
 @pytest.mark.parametrize("n", [3])
 def test_recurrences_equal_the_eigenvalues_of_their_own_matrix(n, dtype):
     dim = 5

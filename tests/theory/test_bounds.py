@@ -10,6 +10,7 @@ WORLD = dict(latent_dim=3, ambient_dim=20, n_ta=50, n_s=1000)
 LATENT = dict(beta=2.0, second_moment=1.5, least_eigenvalue=0.5)
 
 
+@pytest.mark.result("The paper's bounds as numbers")
 def test_theorem_4_3_by_hand():
     bound = theory.theorem_4_3(**WORLD, **LATENT, delta=0.01, T=5.0, failure=0.1)
     # (1+2)^2 20 27/(.01 4.99 sqrt(50)) log 10
@@ -38,6 +39,7 @@ def test_theorem_4_3_rates_and_condition():
     assert theory.log_exponent(10**44, 22) > 1 > theory.log_exponent(10**45, 22)
 
 
+@pytest.mark.result("The paper's bounds as numbers")
 def test_theorem_5_2_by_hand():
     size = dict(latent_dim=2, ambient_dim=10, n_ta=40, n_s=100, latent_variance=4.0, time=0.5)
     bound = theory.theorem_5_2(**size, beta=0.5, delta=0.01, failure=0.1)
@@ -54,6 +56,7 @@ def test_theorem_5_2_by_hand():
         theory.theorem_5_2(**size, failure=1.0)
 
 
+@pytest.mark.result("The paper's bounds as numbers")
 def test_theorem_5_2_needs_a_constant():
     grid = [
         (d, n, v, t) for d in (1, 4) for n in (4, 100) for v in (0.01, 1.0) for t in (0.01, 1.0)

@@ -34,6 +34,7 @@ def _replicates(n_ta, n_s, when, replicates=600):
     return np.asarray(jax.jit(lambda k: jax.lax.map(one, k))(keys))
 
 
+@pytest.mark.result("R8")
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(("n_ta", "n_s"), [(2, 5), (3, 20), (9, 20)])
 def test_both_sides_of_the_gain_agree_with_data(n_ta, n_s):

@@ -19,6 +19,7 @@ def _simulated(spectrum, n, t, replicates):
     return np.array(errors), np.array(gains)
 
 
+@pytest.mark.result("Deterministic equivalents (any spectrum)")
 @pytest.mark.parametrize(("n", "t"), [(10, 0.1), (60, 0.1), (200, 1.0)])
 def test_a_decaying_spectrum_against_simulation(n, t):
     spectrum = 4 * np.arange(1, 61.0) ** -1.3
@@ -36,6 +37,7 @@ def test_a_decaying_spectrum_against_simulation(n, t):
     )
 
 
+@pytest.mark.result("Deterministic equivalents (any spectrum)")
 @pytest.mark.parametrize("t", [0.1, 1.0])
 @pytest.mark.parametrize(("d", "n"), [(24, 10), (24, 48), (100, 150), (24, 10**8)])
 def test_isotropic_against_the_exact_expectation(d, n, t):

@@ -20,6 +20,7 @@ def _function(variance, t):
     return lambda w: (r * (w - 1) / (w + r)) ** 2
 
 
+@pytest.mark.result("R5")
 @pytest.mark.parametrize(("setting", "value"), CURVE)
 def test_reference_values(setting, value):
     d, n, variance, t = setting
@@ -49,6 +50,7 @@ def test_polynomials_of_degree_two_are_exact(d, n):
         assert abs(theory.marchenko_pastur_mean(F, dim=d, n=n) / value - 1) < 1e-11
 
 
+@pytest.mark.result("R5")
 def test_it_is_the_limit_of_the_exact_value():
     # The next term of the expansion falls like 1/d at a fixed ratio.
     F = _function(1.0, 0.5)
@@ -73,6 +75,7 @@ def _noisy(d, n, D, variance, noise, replicates=150):
     return np.sum((projector - np.diag(np.arange(D) < d)) ** 2, axis=(1, 2))
 
 
+@pytest.mark.result("R12")
 @pytest.mark.parametrize(
     ("d", "n", "D", "variance", "noise"),
     [
@@ -140,6 +143,7 @@ def _gain_errors(variance, n, n_s, t, replicates=4000):
     return np.sum((found - np.diag(gain(variance))) ** 2, axis=(1, 2))
 
 
+@pytest.mark.result("R10")
 @pytest.mark.parametrize(
     ("variance", "n", "n_s"),
     [
@@ -159,6 +163,7 @@ def test_eigengaps_cancel_in_the_gain_error(variance, n, n_s, t):
     assert abs(values.mean() - error.value) < allowed
 
 
+@pytest.mark.result("R10")
 def test_small_gaps_are_reported():
     close = np.linspace(1, 1.1, 6)
     error = theory.diagonal_gain_error(latent_variance=close, n_ta=4000, time=0.5)

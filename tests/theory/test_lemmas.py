@@ -30,6 +30,7 @@ def test_lemma_b_1_says_when_its_condition_holds():
         assert ("holds" if valid else "fails") in bound.reason
 
 
+@pytest.mark.result("The paper's bounds as numbers")
 def test_lemma_d_3_lies_above_the_exact_error_and_falls_half_as_fast():
     d, D, delta = 4, 20, 1e-2
     times, weights = fsd.VP().quadrature(delta=delta)

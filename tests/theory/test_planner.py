@@ -6,6 +6,7 @@ from fsd_jax import theory
 WORLD = dict(latent_dim=6, latent_variance=2.0, time=0.5)
 
 
+@pytest.mark.result("Planning")
 @pytest.mark.parametrize("target", [5.5, 3.0, 1.0, 0.1, 1e-3])
 def test_the_smallest_number_on_the_curve(target):
     plan = theory.plan(target=target, n_s=10**5, **WORLD)
@@ -64,6 +65,7 @@ def test_divergences():
     assert (few.n_ta, few.floor) == (6, 0)
 
 
+@pytest.mark.result("Planning")
 def test_matching_the_source():
     plan = theory.plan(rule="match_source", n_s=1000, **WORLD)
     # d(d+1)/n_ta = 2/n_s, with corrections of order d/n.

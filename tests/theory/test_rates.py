@@ -36,6 +36,7 @@ def test_students_quantile(points):
         assert abs(quantile / stats.t.ppf((1 + level) / 2, points - 2) - 1) < 1e-10
 
 
+@pytest.mark.result("Slopes")
 def test_weights_by_the_normal_equations():
     y, error = X**-0.5 + 0.1, np.array([0.1, 0.02, 0.03, 0.01, 0.005])
     design = np.stack([np.ones_like(X), np.log(X)], axis=1) / (error / y)[:, None]
@@ -48,6 +49,7 @@ def test_weights_by_the_normal_equations():
     assert abs(fit.misfit / (rest @ rest / 3) - 1) < 1e-10
 
 
+@pytest.mark.result("Slopes")
 def test_the_interval_covers_as_often_as_it_says():
     rng = np.random.default_rng(0)
     truth, relative, trials = 2 * X**-1.0, 0.03, 2000

@@ -61,6 +61,7 @@ def test_reference_values(row):
     assert abs(_expected(*setting) - value) < accuracy
 
 
+@pytest.mark.result("R3")
 @pytest.mark.parametrize("setting", DRAWN)
 def test_agrees_with_drawn_data(setting):
     values = _draws(*setting)
@@ -68,6 +69,7 @@ def test_agrees_with_drawn_data(setting):
     assert abs(values.mean() - _expected(*setting)) < 4 * error
 
 
+@pytest.mark.result("R4")
 @pytest.mark.parametrize("setting", [row for row in DRAWN if row[:2] != (4, 12) or row[4] == 30])
 def test_variance_agrees_with_drawn_data(setting):
     # Left out: a source so small that the draws' variance has no standard error.
@@ -101,6 +103,7 @@ def test_moments_of_the_inverse_source_variance(k):
     np.testing.assert_allclose(theory.curves._inverse_variance_moments(1, k), exact, rtol=1e-6)
 
 
+@pytest.mark.result("R4")
 @pytest.mark.parametrize(("d", "n_s"), [(1, 10**12), (4, 10**12), (16, 10**9)])
 def test_sharp_constants_for_many_samples(d, n_s):
     # Both methods: nothing cancels at 10^12 samples.
@@ -117,6 +120,7 @@ def test_the_source_term_is_not_additive():
     assert abs(_expected(*size, t) + share**2 * 2 / 30 - 0.2271) < 1e-4
 
 
+@pytest.mark.result("R4")
 def test_the_source_term_is_the_limit_of_many_target_samples():
     for d, n_s in [(1, 5), (4, 30), (16, 10**12)]:
         size = dict(latent_dim=d, n_s=n_s, latent_variance=2.0, time=0.5)

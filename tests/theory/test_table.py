@@ -6,6 +6,7 @@ from fsd_jax import theory
 from fsd_jax.theory.table import TABLE
 
 
+@pytest.mark.result("Planning")
 def test_the_three_rows():
     assert theory.table_one() == (6, 8, 8, 5, 5)
     assert theory.table_one("four_over_d") == (6, 8, 8, 4, 4)

@@ -23,6 +23,7 @@ def test_moments_of_the_trace(dim, n):
     np.testing.assert_allclose(found, [dim, dim, dim * (1 + (dim + 1) / n)], rtol=1e-12)
 
 
+@pytest.mark.result("R19")
 @pytest.mark.parametrize(("setting", "value", "accuracy"), SUBSPACE)
 def test_reference_values_of_the_subspace_error(setting, value, accuracy):
     dim, n, variance, t = setting
@@ -31,6 +32,7 @@ def test_reference_values_of_the_subspace_error(setting, value, accuracy):
     assert abs(float(error) - value) < accuracy
 
 
+@pytest.mark.result("R19")
 @pytest.mark.parametrize(("dim", "n"), [(6, 4), (6, 6), (5, 40)])
 def test_agrees_with_drawn_samples(dim, n):
     rng = np.random.default_rng(0)
@@ -84,6 +86,7 @@ def test_covariances_of_traces(dim, n):
     np.testing.assert_array_equal(found, found.T)
 
 
+@pytest.mark.result("R19")
 @pytest.mark.parametrize(("dim", "n"), [(6, 4), (6, 6), (5, 40), (1, 3)])
 def test_covariances_agree_with_drawn_samples(dim, n):
     rng = np.random.default_rng(1)
