@@ -29,7 +29,8 @@ def finetune(
 
     Implements: Section 5 (few-shot fine-tuning). ``"orthonormal"`` is the exact minimiser over
     ``V`` with the residual gain (R7). ``"rank"`` is the exact minimiser of the paper's class, which
-    has no residual gain (R2); the source's residual gain is then added outside its span.
+    has no residual gain (R2); the source's residual gain is then added outside its span; R8, R12,
+    "Completion from the source".
 
     Args:
         pretrained: from `pretrain`.
@@ -125,6 +126,8 @@ def target_only(
 
     Probabilistic PCA of the target with ``k <= latent_dim`` directions and a residual variance.
     Pictures that occur more than once, exactly or nearly, are left out together.
+
+    Implements: "Leave-one-out".
 
     Args:
         x_target: ``(n_ta, *shape)`` target samples, at least two.

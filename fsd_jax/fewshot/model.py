@@ -122,7 +122,10 @@ class FewShotModel:
         return _sums.total(losses) / losses.shape[0]
 
     def losses(self, x: ArrayLike) -> Float[Array, " n"]:
-        """The loss of each clean sample."""
+        """The loss of each clean sample.
+
+        Implements: "The loss, noise integrated out".
+        """
         flat, batch = self._flat(x)
         if flat.size == 0:
             raise ValueError(f"x is empty, got shape {tuple(jnp.shape(x))}; pass some samples")
@@ -209,6 +212,8 @@ class FewShotModel:
         are held-out ones; those that are target samples do not count as held-out, and when they are
         more than half of them they are refused. A model does not keep its source: pass `x_source`
         to have it compared too, which is told and changes nothing else.
+
+        Implements: "Leave-one-out".
 
         Args:
             x_heldout: ``(n, *shape)`` target samples not used in fine-tuning, or None.

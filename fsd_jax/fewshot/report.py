@@ -37,6 +37,8 @@ class Comparison:
 class Report:
     """What the target samples can and cannot support.
 
+    Implements: R6.
+
     Attributes:
         model: the model's own loss (its difference is zero).
         source: the better of "source as is" with the target's and with the source's mean.

@@ -64,6 +64,7 @@ def _close(actual, desired, dtype, scale=1.0):
 # Pre-training
 
 
+@pytest.mark.result("R12")
 @pytest.mark.parametrize("centre", [True, False])
 def test_pretrain_equals_the_dense_eigenvalues(dtype, centre):
     x = _data(dtype)
@@ -210,6 +211,7 @@ def _check_transition(mean, enough, dtype):
     assert float(fsd.subspace_error(below.decoder, problem.A_ta)) > 1e-2
 
 
+@pytest.mark.result("R6")
 @pytest.mark.parametrize("n", [1, 2])
 def test_below_the_transition_the_error_is_what_is_missing(clean, n):
     problem, pretrained = clean
@@ -218,6 +220,7 @@ def test_below_the_transition_the_error_is_what_is_missing(clean, n):
     assert float(fsd.subspace_error(model.decoder, problem.A_ta)) == pytest.approx(d - n, abs=1e-4)
 
 
+@pytest.mark.result("R8")
 def test_r8_only_the_source_limits_the_score():
     """R8: at n_ta = d what is left is the latent variance's own error, 2 m^4/n_s in the mean."""
     n_s, t, seeds = 10_000, 0.5, 40
@@ -266,6 +269,7 @@ def test_rank_constraint_at_one_time_is_training_from_scratch():
 # Completion
 
 
+@pytest.mark.result("Completion from the source")
 @pytest.mark.parametrize(
     ("constraint", "mean"), [("orthonormal", "target"), ("rank", "target"), ("rank", "source")]
 )
@@ -299,6 +303,7 @@ def test_nothing_to_complete_when_the_target_determines_all(source, target):
     np.testing.assert_array_equal(with_source.decoder, without.decoder)
 
 
+@pytest.mark.result("Completion from the source")
 def test_target_inside_the_source_span_completes_to_the_source_span(clean):
     _, pretrained = clean
     shots = pretrained.basis.T[:1] * 2

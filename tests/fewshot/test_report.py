@@ -73,6 +73,7 @@ def _check(row, losses, ours):
     np.testing.assert_allclose(got, _summary(losses, ours), rtol=2e-3, atol=1e-3)
 
 
+@pytest.mark.result("Leave-one-out")
 @pytest.mark.parametrize("options", [{}, OWN], ids=["default", "own times"])
 def test_leave_one_out_equals_refits_by_hand(source, target, options):
     model = fsd.finetune(source, target, **options)
@@ -136,6 +137,7 @@ def test_heldout_losses_are_those_of_the_full_fits(source, target, heldout, opti
     _check(report.target_only, alone, ours)
 
 
+@pytest.mark.result("Leave-one-out")
 def test_target_only_dimension_has_the_least_leave_one_out_loss(target):
     model = fsd.target_only(target, latent_dim=d)
     x = np.asarray(target)
@@ -151,6 +153,7 @@ def test_target_only_dimension_has_the_least_leave_one_out_loss(target):
     assert int(model.kept) == int(np.argmin(losses))
 
 
+@pytest.mark.result("R6")
 def test_report_counts_directions(source, target):
     report = fsd.finetune(source, target).report()
     assert (report.rank, report.latent_dim, report.floor) == (d, d, 0)
