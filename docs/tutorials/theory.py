@@ -126,7 +126,7 @@ assert theory.plan(target=0.1, time=t, metric="score", **world).n_ta == d
 # interrupts the run, ``resume=True`` goes on with it and ends with the same bytes. Here we pull the
 # plug ourselves after a third of the work.
 
-plan = sweep.plan_errors(
+plan = simulate.plan_errors(
     n_ta=[8, 16, 64, 256, 1024, 4096], n_s=[100, 1000, None], d=[d], t=[0.1, t], replicates=8192
 )
 print(f"{len(plan.cells)} cells, {plan.blocks} blocks of work, {plan.compilations} compilation")
@@ -227,21 +227,9 @@ class SquaredSine:
 
 
 numbers = [16, 64, 256]
-own = sweep.Plan(
-    axes={"n": numbers},
-    cells=[{"n": n} for n in numbers],
-    groups=[
-        sweep.Group(
-            identity=f"n={n}",
-            cells=(i,),
-            program=SquaredSine(rows=max(numbers), ambient=10),
-            arguments=(np.int32(n), np.float32(0.5)),
-        )
-        for i, n in enumerate(numbers)
-    ],
-    seed=0,
-    replicates=512,
-    dtype="float32",
+program = SquaredSine(rows=max(numbers), ambient=10)
+own = sweep.plan(
+    {"n": numbers}, lambda n: (program, [np.int32(n), np.float32(0.5)]), replicates=512
 )
 with tempfile.TemporaryDirectory() as folder:
     lines = sweep.run(own, folder).read_text().splitlines()

@@ -20,8 +20,8 @@ from fsd_jax.latent_net.relu import check_widths
 from fsd_jax.linear_model import LinearProblem
 from fsd_jax.process import VP
 from fsd_jax.simulate.inputs import draw_dtype
-from fsd_jax.sweep import Group, Plan
-from fsd_jax.sweep.grid import MOST_SIZE, axis, seed_of, size, word
+from fsd_jax.sweep import Plan, plan
+from fsd_jax.sweep.grid import MOST_SIZE, axis, size, word
 
 METHODS = {"fewshot": "rotation", "full": "everything", "scratch": "scratch", "decoder": "decoder"}
 """Names of the fine-tuning modes in results. ``"full"`` starts from what ``"fewshot"`` found."""
@@ -180,49 +180,41 @@ def plan_section4(
         >>> len(plan.cells), plan.compilations
         (36, 1)
     """
-    axes = _axes(dict(n_s=n_s, n_ta=n_ta, d=d), method, metric)
-    n_s, n_ta, _, method, metric = axes.values()
+    axes = _axes(dict(d=d, n_s=n_s, n_ta=n_ta), method, metric)
     ambient = None if D is None else _checks.dimension("D", D, low=max(axes["d"]))
     pretraining, finetuning = _recipe("pretraining", pretraining), _recipe("finetuning", finetuning)
-    widths = check_widths(widths)
-    cells: list[dict[str, Any]] = []
-    groups: list[Group] = []
-    for dim in axes["d"]:
-        program: Any = Section4(
-            latent_dim=dim,
-            ambient_dim=ambient or 4 * dim,
-            most_source=max(n_s),
-            most_target=max(n_ta),
-            methods=tuple(method),
-            metrics=tuple(metric),
+    widths, block = check_widths(widths), _checks.dimension("block", block)
+
+    def cell(point: dict[str, Any]) -> dict[str, Any]:
+        sizes = {name: point[name] for name in ("n_s", "n_ta", "d")}
+        return sizes | {"D": ambient or 4 * point["d"]} | point
+
+    def make(*, d: int, n_s: int) -> tuple[Any, list[Any]]:
+        program = Section4(
+            latent_dim=d,
+            ambient_dim=ambient or 4 * d,
+            most_source=max(axes["n_s"]),
+            most_target=max(axes["n_ta"]),
+            methods=tuple(axes["method"]),
+            metrics=tuple(axes["metric"]),
             widths=widths,
             pretraining=pretraining,
             finetuning=finetuning,
-            block=_checks.dimension("block", block),
+            block=block,
         )
-        for source in n_s:
-            first = len(cells)
-            cells += [
-                {"n_s": source, "n_ta": n, "d": dim, "D": program.ambient_dim, "method": name,
-                 "metric": part}
-                for n in n_ta for name in method for part in metric
-            ]  # fmt: skip
-            groups.append(Group(
-                identity=f"section4 {dim} {source} {list(n_ta)}",
-                cells=tuple(range(first, len(cells))),
-                program=program,
-                arguments=(np.asarray(source, np.int32), np.asarray(n_ta, np.int32)),
-            ))  # fmt: skip
-    recorded = axes | {
-        "D": ambient, "widths": list(widths), "pretraining": asdict(pretraining),
-        "finetuning": asdict(finetuning),
-    }  # fmt: skip
-    return Plan(
-        axes=recorded,
-        cells=cells,
-        groups=groups,
-        seed=seed_of(seed),
-        replicates=_checks.dimension("replicates", replicates),
+        return program, [np.asarray(n_s, np.int32), np.asarray(axes["n_ta"], np.int32)]
+
+    settings: dict[str, Any] = {"D": ambient, "widths": list(widths)}
+    settings |= {"pretraining": asdict(pretraining), "finetuning": asdict(finetuning)}
+    return plan(
+        axes,
+        make,
+        rows=("n_ta", "method", "metric"),
+        cell=cell,
+        identity=lambda point: f"section4 {point['d']} {point['n_s']} {axes['n_ta']}",
+        settings=settings,
+        replicates=replicates,
+        seed=seed,
         dtype=DTYPE,
     )
 

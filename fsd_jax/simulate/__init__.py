@@ -1,5 +1,6 @@
 """Replicates from their exact law, without drawing data."""
 
+from fsd_jax.simulate._plan_errors import plan_errors
 from fsd_jax.simulate.chi_square import centred_chi_square
 from fsd_jax.simulate.reduced import reduced_samples
 from fsd_jax.simulate.replicate import BLOCK, block_errors, errors, subspace_errors
@@ -13,6 +14,7 @@ __all__ = [
     "block_errors",
     "centred_chi_square",
     "errors",
+    "plan_errors",
     "reduced_samples",
     "sampled_errors",
     "subspace_errors",

@@ -1,9 +1,11 @@
 """What to sweep: cells in grid order, groups that share draws; all of it in its final form."""
 
+import itertools
+import json
 import math
 import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -57,12 +59,13 @@ class Plan:
     """A whole sweep.
 
     Attributes:
-        axes: what was asked for, for the manifest.
+        axes: what is swept, for the manifest.
         cells: head of each row of results, in grid order.
         groups: the work.
         seed: base seed, below ``2**32``.
         replicates: replicates of every cell.
         dtype: of the draws, for the manifest.
+        settings: what all cells share, for the manifest.
     """
 
     axes: dict[str, Any]
@@ -71,6 +74,7 @@ class Plan:
     seed: int
     replicates: int
     dtype: str
+    settings: dict[str, Any] = field(default_factory=dict)
 
     @property
     def compilations(self) -> int:
@@ -85,17 +89,117 @@ class Plan:
         return sum(-(-self.replicates // g.program.block) for g in self.groups)
 
 
+def plan(
+    axes: Mapping[str, Sequence[Any]],
+    make: Callable[..., tuple[Program, Sequence[Any]]],
+    *,
+    rows: Sequence[str] = (),
+    cell: Callable[[dict[str, Any]], dict[str, Any] | None] = dict,
+    identity: Callable[[dict[str, Any]], str] = json.dumps,
+    settings: Mapping[str, Any] | None = None,
+    replicates: int = 1000,
+    seed: int = 0,
+    dtype: DTypeLike = "float32",
+) -> Plan:
+    """Plan a sweep of your own function over a full grid; `run` does it.
+
+    Args:
+        axes: what is swept: values by name, the slowest first.
+        make: called by name with a value of each axis that is not in `rows`; gives the `Program`
+            for these cells, and the arrays that it is called with.
+        rows: the axes whose values are rows of one program's result, in the order of `axes`. Their
+            cells share their draws.
+        cell: from a value for each axis to the cell's columns in the results, or to None where the
+            grid has no such cell. What it changes is what `make` and `identity` see.
+        identity: from the values that `make` gets to the text from which their random stream
+            follows. Equal texts give equal draws.
+        settings: what all cells share, for the manifest.
+        replicates: replicates of each cell.
+        seed: base seed, from 0 to ``2**32 - 1``.
+        dtype: of the draws, for the manifest.
+
+    Returns:
+        The plan.
+
+    Raises:
+        ValueError: no such grid, more than ten million cells, or numbers out of range.
+
+    Example:
+        >>> import dataclasses, jax
+        >>> from fsd_jax import sweep
+        >>> @dataclasses.dataclass(frozen=True)
+        ... class Largest:
+        ...     n: int
+        ...     block: int = 64
+        ...
+        ...     def __call__(self, key):
+        ...         return jax.random.normal(key, (1, self.n, self.block)).max(axis=1)
+        >>> plan = sweep.plan({"n": [10, 100]}, lambda n: (Largest(n), ()), replicates=128)
+        >>> plan.cells, plan.compilations, plan.blocks
+        ([{'n': 10}, {'n': 100}], 2, 4)
+    """
+    axes = {name: axis(name, values, _entry) for name, values in _given(axes).items()}
+    check_number_of_cells(axes)
+    for name in rows:
+        _checks.choice("rows", name, tuple(axes))
+    cells: list[dict[str, Any]] = []
+    members: dict[tuple[Any, ...], tuple[dict[str, Any], list[int]]] = {}
+    for values in itertools.product(*axes.values()):
+        found = cell(dict(zip(axes, values, strict=True)))
+        if found is None:
+            continue
+        point = {name: found[name] for name in axes if name not in rows}
+        members.setdefault(tuple(point.values()), (point, []))[1].append(len(cells))
+        cells.append(found)
+    groups = []
+    for point, places in members.values():
+        program, arguments = make(**point)
+        group = Group(
+            identity=identity(point),
+            cells=tuple(places),
+            program=program,
+            arguments=tuple(a if hasattr(a, "dtype") else np.asarray(a) for a in arguments),
+        )
+        groups.append(group)
+    return Plan(
+        axes=axes,
+        cells=cells,
+        groups=groups,
+        seed=seed_of(seed),
+        replicates=_checks.dimension("replicates", replicates),
+        dtype=str(dtype),
+        settings=dict(settings or {}),
+    )
+
+
+def _given(axes: Any) -> Mapping[str, Any]:
+    _checks.instance("axes", axes, Mapping, "map each name to its values")
+    if not axes:
+        raise ValueError("axes must name at least one axis, got none")
+    return axes
+
+
+def _entry(name: str, value: Any) -> Any:
+    found = plain(name, value)
+    if isinstance(found, (list, dict)):
+        raise ValueError(f"{name} must be a sequence of numbers or words, got {value!r:.200}")
+    return found
+
+
 def settled(plan: Plan) -> Plan:
     """The plan as it is run and recorded: plain numbers and words, each cell in one group.
 
     Raises:
         ValueError: what cannot be run or written down, before any work.
     """
-    _checks.instance("plan", plan, Plan, "make one with plan_errors, or with Plan")
-    axes = _named("axes", plan.axes)
-    for name in ("replicates", "seed", "dtype"):
-        if name in axes:
-            raise ValueError(f"axes must not be called {name!r}, which every plan has")
+    _checks.instance("plan", plan, Plan, "make one with sweep.plan")
+    axes, settings = _named("axes", plan.axes), _named("settings", plan.settings)
+    for given, names in {"axes": axes, "settings": settings}.items():
+        for name in ("replicates", "seed", "dtype"):
+            if name in names:
+                raise ValueError(f"{given} must not be called {name!r}, which every plan has")
+    if both := axes.keys() & settings.keys():
+        raise ValueError(f"settings must not be called as an axis is, got {sorted(both)}")
     cells = [_named("cells", cell) for cell in plan.cells]
     for name in {name for cell in cells for name in cell}:
         if _TAKEN.fullmatch(name):
@@ -112,6 +216,7 @@ def settled(plan: Plan) -> Plan:
     return replace(
         plan,
         axes=axes,
+        settings=settings,
         cells=cells,
         seed=seed_of(plan.seed),
         dtype=str(plan.dtype),

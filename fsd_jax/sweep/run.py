@@ -50,7 +50,7 @@ def run(
     are several processes all must be given the same, and an error on one is raised on all.
 
     Args:
-        plan: from `plan_errors`, or your own cells and programs.
+        plan: from `sweep.plan`, or from a planner such as `simulate.plan_errors`.
         out: folder, made when missing.
         batch_size: replicates between two journal entries, rounded down to whole blocks on every
             device (but at least one): a batch's values are what is in memory, and what a kill
@@ -70,8 +70,8 @@ def run(
 
     Example:
         >>> import tempfile
-        >>> from fsd_jax import sweep
-        >>> plan = sweep.plan_errors(n_ta=[4, 8], d=[2], t=[1.0], replicates=100)
+        >>> from fsd_jax import simulate, sweep
+        >>> plan = simulate.plan_errors(n_ta=[4, 8], d=[2], t=[1.0], replicates=100)
         >>> sweep.run(plan, tempfile.mkdtemp()).name
         'results.jsonl'
     """

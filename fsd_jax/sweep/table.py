@@ -29,7 +29,7 @@ FORMAT = 2
 def configuration(plan: Plan) -> dict[str, Any]:
     """What was asked for, as JSON gives it back."""
     asked = {"replicates": plan.replicates, "seed": plan.seed, "dtype": str(plan.dtype)}
-    return plain("axes", {**plan.axes, **asked})
+    return plain("axes", {**plan.axes, **plan.settings, **asked})
 
 
 def identity(plan: Plan) -> dict[str, Any]:

@@ -33,7 +33,7 @@ SETTING = {
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory):
     """The results of one uninterrupted run on one device."""
-    return sweep.run(sweep.plan_errors(**SETTING), tmp_path_factory.mktemp("reference"))
+    return sweep.run(simulate.plan_errors(**SETTING), tmp_path_factory.mktemp("reference"))
 
 
 def test_rows_are_complete_and_right(reference):
@@ -52,13 +52,13 @@ def test_rows_are_complete_and_right(reference):
 
 @pytest.mark.parametrize("batch_size", [1, 1024, 2500])
 def test_batch_size_changes_no_bit(reference, tmp_path, batch_size):
-    again = sweep.run(sweep.plan_errors(**SETTING), tmp_path, batch_size=batch_size)
+    again = sweep.run(simulate.plan_errors(**SETTING), tmp_path, batch_size=batch_size)
     assert again.read_bytes() == reference.read_bytes()
 
 
 def test_order_and_company_change_no_number(reference, tmp_path):
     fewer = SETTING | {"n_ta": [1000, 3]}
-    found = sweep.read_results(sweep.run(sweep.plan_errors(**fewer), tmp_path).parent)
+    found = sweep.read_results(sweep.run(simulate.plan_errors(**fewer), tmp_path).parent)
     rows = sweep.read_results(reference.parent)
     for row in found:
         assert row in rows
@@ -125,7 +125,7 @@ def test_a_failed_group_and_bad_values_are_recorded(tmp_path):
 
 
 def test_as_many_compilations_as_announced(tmp_path):
-    plan = sweep.plan_errors(
+    plan = simulate.plan_errors(
         n_ta=[2, 7, 8],
         n_s=[None],
         d=[2],
@@ -143,7 +143,7 @@ def test_as_many_compilations_as_announced(tmp_path):
 
 
 def test_resuming_a_finished_sweep_does_nothing(reference, tmp_path):
-    plan = sweep.plan_errors(**SETTING)
+    plan = simulate.plan_errors(**SETTING)
     path = sweep.run(plan, tmp_path)
     calls = []
     sweep.run(plan, tmp_path, resume=True, progress=lambda *numbers: calls.append(numbers))
@@ -152,7 +152,7 @@ def test_resuming_a_finished_sweep_does_nothing(reference, tmp_path):
 
 
 def test_an_error_of_the_callers_is_raised_and_no_failure_of_a_group(reference, tmp_path):
-    plan = sweep.plan_errors(**SETTING)
+    plan = simulate.plan_errors(**SETTING)
 
     def stop(done, total):
         if done > total / 2:
@@ -167,7 +167,7 @@ def test_an_error_of_the_callers_is_raised_and_no_failure_of_a_group(reference, 
 
 @pytest.mark.parametrize("cut", [0, 100, 0.5, -1])
 def test_a_journal_cut_anywhere_is_continued(reference, tmp_path, cut):
-    plan = sweep.plan_errors(**SETTING)
+    plan = simulate.plan_errors(**SETTING)
     path = sweep.run(plan, tmp_path, batch_size=1024)
     journal = tmp_path / "journal.jsonl"
     whole = journal.read_bytes()
@@ -180,11 +180,11 @@ def test_a_journal_cut_anywhere_is_continued(reference, tmp_path, cut):
 
 
 def test_another_configuration_is_refused_by_name(tmp_path):
-    plan = sweep.plan_errors(n_ta=[2], d=[2], t=[1.0], replicates=10)
+    plan = simulate.plan_errors(n_ta=[2], d=[2], t=[1.0], replicates=10)
     sweep.run(plan, tmp_path)
     with pytest.raises(ValueError, match="holds a sweep already"):
         sweep.run(plan, tmp_path)
-    other = sweep.plan_errors(n_ta=[2], d=[2], t=[2.0], replicates=10)
+    other = simulate.plan_errors(n_ta=[2], d=[2], t=[2.0], replicates=10)
     with pytest.raises(ValueError, match=r"t = \[1.0\], not \[2.0\]"):
         sweep.run(other, tmp_path, resume=True)
     with pytest.raises(ValueError, match="replicates = 10, not 11"):
@@ -262,9 +262,9 @@ TWO = """
 import sys
 import jax
 jax.distributed.initialize(f"127.0.0.1:{sys.argv[1]}", 2, int(sys.argv[2]))
-from fsd_jax import sweep
+from fsd_jax import simulate, sweep
 import json
-plan = sweep.plan_errors(**json.loads(sys.argv[3]))
+plan = simulate.plan_errors(**json.loads(sys.argv[3]))
 sweep.run(plan, sys.argv[4])
 """
 
@@ -295,7 +295,7 @@ def test_two_processes_agree_with_one(reference, tmp_path):
 
 def test_memory_is_that_of_one_batch():
     # Loops over blocks keep one block's working memory; the batch's values come on top.
-    group = sweep.plan_errors(n_ta=[20], d=[8], t=[0.1, 1.0]).groups[0]
+    group = simulate.plan_errors(n_ta=[20], d=[8], t=[0.1, 1.0]).groups[0]
     extra = []
     for capacity in (10, 100):
         lowered = _compiled(group.program, capacity).lower(
@@ -321,7 +321,7 @@ def test_frames_and_grids(reference, tmp_path):
 
 
 def test_draws_are_those_of_the_simulator(tmp_path):
-    plan = sweep.plan_errors(n_ta=[5], d=[2], t=[1.0], replicates=1024)
+    plan = simulate.plan_errors(n_ta=[5], d=[2], t=[1.0], replicates=1024)
     (row,) = sweep.read_results(sweep.run(plan, tmp_path).parent)
     direct = simulate.subspace_errors(
         stream(0, plan.groups[0].identity),

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fsd_jax import latent_net, sweep
+from fsd_jax import latent_net, ledger, simulate, sweep
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ def _ran(plan, folder, **change):
 
 SIZES = dict(n_ta=[4, 8], n_s=[100, 200], d=[2, 3])
 PLANS = {
-    "errors": lambda: sweep.plan_errors(**SIZES, t=[0.1, 1.0], metric=["kl", "score_error"]),
-    "ledger": lambda: sweep.plan_ledger(**SIZES, D=[6, 9], tau=[0.1, 0.3], steps=[8]),
+    "errors": lambda: simulate.plan_errors(**SIZES, t=[0.1, 1.0], metric=["kl", "score_error"]),
+    "ledger": lambda: ledger.plan_ledger(**SIZES, D=[6, 9], tau=[0.1, 0.3], steps=[8]),
     "section4": lambda: latent_net.plan_section4(**SIZES),
     "section4 in one space": lambda: latent_net.plan_section4(**SIZES, D=12),
 }
@@ -53,7 +53,7 @@ def test_every_plan_becomes_a_grid(name, tmp_path):
 
 
 def test_a_perfect_source_and_no_noise_have_places_too(tmp_path):
-    plan = sweep.plan_errors(n_ta=[4], n_s=[50, None], d=[2], t=[1.0], D=[8, 9], tau=[0.0, 0.3])
+    plan = simulate.plan_errors(n_ta=[4], n_s=[50, None], d=[2], t=[1.0], D=[8, 9], tau=[0.0, 0.3])
     data, rows = _ran(plan, tmp_path)
     assert data["n_s"].values.tolist() == [50.0, np.inf]
     assert data["D"].values.tolist() == [0, 8, 9]
@@ -76,18 +76,8 @@ class Largest:
 
 
 def test_the_example_of_the_documentation_is_a_grid(tmp_path):
-    groups = [
-        sweep.Group(identity=f"n={n}", cells=(i,), program=Largest(n), arguments=(np.float32(1),))
-        for i, n in enumerate((10, 100))
-    ]
-    plan = sweep.Plan(
-        axes={"n": [10, 100]},
-        cells=[{"n": 10}, {"n": 100}],
-        groups=groups,
-        seed=0,
-        replicates=5000,
-        dtype="float32",
-    )
+    make = lambda n: (Largest(n), [np.float32(1)])
+    plan = sweep.plan({"n": [10, 100]}, make, replicates=5000)
     sweep.run(plan, tmp_path)
     data = sweep.to_grid(tmp_path)
     assert dict(data.sizes) == {"n": 2}

@@ -25,21 +25,13 @@ class Toy:
 
 def plan(*, replicates=400, seed=0, scale=1.0, groups=3, program=Toy()):
     """Groups of two cells each."""
-    return sweep.Plan(
-        axes={"n": list(range(groups)), "side": ["left", "right"]},
-        cells=[{"n": n, "side": side} for n in range(groups) for side in ("left", "right")],
-        groups=[
-            sweep.Group(
-                identity=f"toy {n}",
-                cells=(2 * n, 2 * n + 1),
-                program=program,
-                arguments=(np.float32(scale),),
-            )
-            for n in range(groups)
-        ],
-        seed=seed,
+    return sweep.plan(
+        {"n": range(groups), "side": ["left", "right"]},
+        lambda n: (program, [np.float32(scale)]),
+        rows=["side"],
+        identity=lambda point: f"toy {point['n']}",
         replicates=replicates,
-        dtype="float32",
+        seed=seed,
     )
 
 

@@ -4,6 +4,7 @@ import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
@@ -14,16 +15,8 @@ from jaxtyping import Array, Float, Key
 from fsd_jax import _checks
 from fsd_jax.simulate import replicate, sampled
 from fsd_jax.simulate.inputs import METHODS, METRICS, Errors, draw_dtype
-from fsd_jax.sweep.grid import (
-    Group,
-    Plan,
-    axis,
-    check_number_of_cells,
-    number,
-    seed_of,
-    size,
-    word,
-)
+from fsd_jax.sweep import Plan, plan
+from fsd_jax.sweep.grid import axis, check_number_of_cells, number, size, word
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,8 +139,8 @@ def plan_errors(
         ValueError: values out of range, or noise without an ambient dimension above ``d``.
 
     Example:
-        >>> from fsd_jax import sweep
-        >>> plan = sweep.plan_errors(n_ta=[4, 8], d=[4], t=[0.1, 1.0], n_s=[100, None])
+        >>> from fsd_jax import simulate
+        >>> plan = simulate.plan_errors(n_ta=[4, 8], d=[4], t=[0.1, 1.0], n_s=[100, None])
         >>> len(plan.cells), len(plan.groups), plan.compilations
         (8, 4, 1)
     """
@@ -165,30 +158,23 @@ def plan_errors(
         "metric": axis("metric", metric, word(METRICS)),
     }
     _check(axes, floating)
-    cells: list[dict[str, Any]] = []
-    members: dict[tuple[Any, ...], list[int]] = {}
-    for values in itertools.product(*axes.values()):
-        cell = dict(zip(axes, values, strict=True))
-        if cell["tau"] == 0:
-            if cell["D"] != axes["D"][0]:
-                continue
-            cell["D"] = None
-        shared = tuple(cell[name] for name in ("n_ta", "n_s", "d", "D", "tau"))
-        members.setdefault(shared, []).append(len(cells))
-        cells.append(cell)
-    points = np.asarray(list(itertools.product(axes["t"], axes["latent_variance"])), floating)
-    groups = [
-        _group(shared, tuple(places), points, tuple(axes["method"]), tuple(axes["metric"]))
-        for shared, places in members.items()
-    ]
-    return Plan(
-        axes=axes,
-        cells=cells,
-        groups=groups,
-        seed=seed_of(seed),
-        replicates=_checks.dimension("replicates", replicates),
-        dtype=str(floating),
+    return plan(
+        axes,
+        _Builder(axes=axes, dtype=floating),
+        rows=("t", "latent_variance", "method", "metric"),
+        cell=partial(_cell, axes["D"][0]),
+        identity=lambda point: json.dumps(list(point.values())),
+        replicates=replicates,
+        seed=seed,
+        dtype=floating,
     )
+
+
+def _cell(first: int | None, cell: dict[str, Any]) -> dict[str, Any] | None:
+    """Without noise no error depends on the ambient dimension: one cell stands for all."""
+    if cell["tau"] > 0:
+        return cell
+    return cell | {"D": None} if cell["D"] == first else None
 
 
 def _check(axes: dict[str, Any], dtype: np.dtype) -> None:
@@ -215,23 +201,27 @@ def _check(axes: dict[str, Any], dtype: np.dtype) -> None:
             _checks.positive("tau**2", value * value, dtype, ndim=(0,), zero=True)
 
 
-def _group(
-    shared: tuple[Any, ...],
-    places: tuple[int, ...],
-    points: np.ndarray,
-    methods: tuple[str, ...],
-    metrics: tuple[str, ...],
-) -> Group:
-    n_ta, n_s, d, ambient, tau = shared
-    dtype = points.dtype
-    source = np.inf if n_s is None else n_s
-    t, variance = points.T
-    arguments = [np.asarray(n_ta, dtype), np.asarray(source, dtype), t, variance]
-    identity = json.dumps(shared)
-    if tau == 0:
-        program: Any = WithoutNoise(latent_dim=d, methods=methods, metrics=metrics)
-    else:
-        program = WithNoise(
+@dataclass(frozen=True, kw_only=True)
+class _Builder:
+    """The program of a group of cells, and what it is called with."""
+
+    axes: dict[str, Any]
+    dtype: np.dtype
+
+    def __call__(
+        self, *, n_ta: int, n_s: int | None, d: int, D: int | None, tau: float
+    ) -> tuple[Any, list[Any]]:
+        points = list(itertools.product(self.axes["t"], self.axes["latent_variance"]))
+        t, variance = np.asarray(points, self.dtype).T
+        source = np.inf if n_s is None else n_s
+        sizes = [np.asarray(n_ta, self.dtype), np.asarray(source, self.dtype)]
+        methods, metrics = tuple(self.axes["method"]), tuple(self.axes["metric"])
+        if tau == 0:
+            quiet = WithoutNoise(latent_dim=d, methods=methods, metrics=metrics)
+            return quiet, [*sizes, t, variance]
+        # Noise needs a D, which the axes were checked for.
+        ambient = _checks.dimension("D", D)
+        noisy = WithNoise(
             latent_dim=d,
             ambient_dim=ambient,
             rows=sampled.padded_rows(n_ta, ambient),
@@ -239,5 +229,4 @@ def _group(
             methods=methods,
             metrics=metrics,
         )
-        arguments.append(np.asarray(tau, dtype))
-    return Group(identity=identity, cells=places, program=program, arguments=tuple(arguments))
+        return noisy, [*sizes, t, variance, np.asarray(tau, self.dtype)]

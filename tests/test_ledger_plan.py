@@ -12,7 +12,7 @@ from fsd_jax.sweep.run import stream
 
 TIMES = np.geomspace(1e-3, 10.0, 9)
 SIZES = dict(n_ta=[6], n_s=[40], d=[2], D=[7], steps=[8])
-PLAN = sweep.plan_ledger(**SIZES, tau=[0.3], metric=["score_error", "w2"], replicates=5, block=4)
+PLAN = ledger.plan_ledger(**SIZES, tau=[0.3], metric=["score_error", "w2"], replicates=5, block=4)
 
 
 @jax.jit
@@ -50,7 +50,7 @@ def test_rows_are_means_of_ledgers(tmp_path):
 
 
 def test_cells_and_compilations():
-    plan = sweep.plan_ledger(**(SIZES | {"n_ta": [6, 9]}), tau=[0.1, 0.3], ingredient=["total"])
+    plan = ledger.plan_ledger(**(SIZES | {"n_ta": [6, 9]}), tau=[0.1, 0.3], ingredient=["total"])
     assert (len(plan.cells), plan.compilations) == (4, 2)
     assert plan.cells[1] | {"n_ta": 9} == plan.cells[3]
     # Noise levels share their draws, sizes do not.
@@ -71,4 +71,4 @@ def test_cells_and_compilations():
 )
 def test_bad_input(bad, message):
     with pytest.raises(ValueError, match=message):
-        sweep.plan_ledger(**(SIZES | bad))
+        ledger.plan_ledger(**(SIZES | bad))

@@ -13,21 +13,13 @@ from jaxtyping import Array, Float, Key
 from fsd_jax import _checks
 from fsd_jax.fewshot.adapt import finetune
 from fsd_jax.fewshot.source import pretrain
-from fsd_jax.ledger import INGREDIENTS, METRICS, account
+from fsd_jax.ledger.accounts import account
+from fsd_jax.ledger.table import INGREDIENTS, METRICS
 from fsd_jax.linear_model import LinearProblem
 from fsd_jax.process import geometric_grid
 from fsd_jax.sampler.grid import METHODS
-from fsd_jax.sweep.grid import (
-    MOST_SIZE,
-    Group,
-    Plan,
-    axis,
-    check_number_of_cells,
-    number,
-    seed_of,
-    size,
-    word,
-)
+from fsd_jax.sweep import Plan, plan
+from fsd_jax.sweep.grid import MOST_SIZE, axis, number, size, word
 
 ROWS = ("total", *INGREDIENTS)
 """What a cell can hold: the whole of a metric, or one ingredient's cost alone."""
@@ -56,9 +48,12 @@ class Accounts:
         def replicate(key: Array) -> Float[Array, " rows"]:
             world, source, target = jax.random.split(key, 3)
             problem = LinearProblem.random(
-                world, ambient_dim=self.ambient_dim, latent_dim=self.latent_dim,
-                latent_variance=latent_variance, residual_variance=residual_variance,
-            )  # fmt: skip
+                world,
+                ambient_dim=self.ambient_dim,
+                latent_dim=self.latent_dim,
+                latent_variance=latent_variance,
+                residual_variance=residual_variance,
+            )
             pretrained = pretrain(
                 problem.sample_source(source, self.n_s), latent_dim=self.latent_dim
             )
@@ -122,8 +117,8 @@ def plan_ledger(
         ValueError: values out of range.
 
     Example:
-        >>> from fsd_jax import sweep
-        >>> plan = sweep.plan_ledger(n_ta=[4, 8], n_s=[100], d=[2], D=[10], tau=[0.1, 0.3])
+        >>> from fsd_jax import ledger
+        >>> plan = ledger.plan_ledger(n_ta=[4, 8], n_s=[100], d=[2], D=[10], tau=[0.1, 0.3])
         >>> len(plan.cells), plan.compilations
         (36, 2)
     """
@@ -138,37 +133,35 @@ def plan_ledger(
         "ingredient": axis("ingredient", ingredient, word(ROWS)),
     }
     _check(sizes, levels)
-    check_number_of_cells(sizes | levels | names)
     _checks.choice("sampler", sampler, METHODS)
     delta, T = number(DTYPE)("delta", delta), number(DTYPE)("T", T)
+    block = _checks.dimension("block", block)
     wanted = tuple(itertools.product(names["metric"], names["ingredient"]))
-    cells: list[dict[str, Any]] = []
-    groups: list[Group] = []
-    for each in _product(sizes):
-        program: Any = Accounts(
-            n_ta=each["n_ta"], n_s=each["n_s"], latent_dim=each["d"], ambient_dim=each["D"],
-            times=tuple(np.asarray(geometric_grid(delta, T, each["steps"])).tolist()),
-            sampler=sampler, wanted=wanted, block=_checks.dimension("block", block),
-        )  # fmt: skip
-        for level in _product(levels):
-            first = len(cells)
-            cells += [each | level | {"metric": m, "ingredient": name} for m, name in wanted]
-            groups.append(Group(
-                identity=f"ledger {sorted(each.items())}",
-                cells=tuple(range(first, len(cells))),
-                program=program,
-                arguments=(np.asarray(level["latent_variance"], DTYPE),
-                           np.asarray(level["tau"] ** 2, DTYPE)),
-            ))  # fmt: skip
-    fixed = {"sampler": sampler, "delta": delta, "T": T}
-    return Plan(
-        axes=sizes | levels | names | fixed, cells=cells, groups=groups, seed=seed_of(seed),
-        dtype=DTYPE, replicates=_checks.dimension("replicates", replicates),
-    )  # fmt: skip
+    times = {n: np.asarray(geometric_grid(delta, T, n)).tolist() for n in sizes["steps"]}
 
+    def make(*, latent_variance: float, tau: float, **each: int) -> tuple[Any, list[Any]]:
+        program = Accounts(
+            n_ta=each["n_ta"],
+            n_s=each["n_s"],
+            latent_dim=each["d"],
+            ambient_dim=each["D"],
+            times=tuple(times[each["steps"]]),
+            sampler=sampler,
+            wanted=wanted,
+            block=block,
+        )
+        return program, [np.asarray(latent_variance, DTYPE), np.asarray(tau**2, DTYPE)]
 
-def _product(axes: dict[str, Any]) -> list[dict[str, Any]]:
-    return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+    return plan(
+        sizes | levels | names,
+        make,
+        rows=tuple(names),
+        identity=lambda point: f"ledger {sorted((name, point[name]) for name in sizes)}",
+        settings={"sampler": sampler, "delta": delta, "T": T},
+        replicates=replicates,
+        seed=seed,
+        dtype=DTYPE,
+    )
 
 
 def _check(sizes: dict[str, Any], levels: dict[str, Any]) -> None:
