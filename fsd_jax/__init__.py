@@ -38,10 +38,10 @@ if TYPE_CHECKING:
     from fsd_jax.minimizer.trained import Trained, train
     from fsd_jax.moments import SecondMoment
     from fsd_jax.process import VP, geometric_grid, paper_grid, uniform_grid
-    from fsd_jax.score.empirical import DecodedScore, EmpiricalScore
-    from fsd_jax.score.errors import principal_angles, score_error, subspace_error
-    from fsd_jax.score.laws import bures_w2, gaussian_kl
-    from fsd_jax.score.linear import LinearScore
+    from fsd_jax.score._empirical import DecodedScore, EmpiricalScore
+    from fsd_jax.score._errors import principal_angles, score_error, subspace_error
+    from fsd_jax.score._laws import bures_w2, gaussian_kl
+    from fsd_jax.score._linear import LinearScore
 
 __all__ = [
     "VP",
@@ -111,10 +111,10 @@ _HOMES = {
     "minimizer.trained": "Trained train",
     "moments": "SecondMoment",
     "process": "VP geometric_grid paper_grid uniform_grid",
-    "score.empirical": "DecodedScore EmpiricalScore",
-    "score.errors": "principal_angles score_error subspace_error",
-    "score.laws": "bures_w2 gaussian_kl",
-    "score.linear": "LinearScore",
+    "score._empirical": "DecodedScore EmpiricalScore",
+    "score._errors": "principal_angles score_error subspace_error",
+    "score._laws": "bures_w2 gaussian_kl",
+    "score._linear": "LinearScore",
 }
 """Where public names live that are no rooms themselves; a test compares with the imports above."""
 _HOME = {name: room for room, names in _HOMES.items() for name in names.split()}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fsd_jax import sweep
-from fsd_jax.sweep.run import BATCH_SIZE
+from fsd_jax.sweep._run import BATCH_SIZE
 from paper_figures.table import Row, row
 
 SEED = 0

@@ -8,7 +8,7 @@ import pytest
 
 import fsd_jax as fsd
 from fsd_jax import ledger, sweep
-from fsd_jax.sweep.run import stream
+from fsd_jax.sweep._run import stream
 
 TIMES = np.geomspace(1e-3, 10.0, 9)
 SIZES = dict(n_ta=[6], n_s=[40], d=[2], D=[7], steps=[8])

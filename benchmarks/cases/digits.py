@@ -13,9 +13,8 @@ import fsd_jax as fsd
 from benchmarks import table
 from benchmarks.context import Context
 from benchmarks.records import Record, record
-from fsd_jax import latent_net
+from fsd_jax import DecodedScore, latent_net
 from fsd_jax.image import closed_form, data, metrics
-from fsd_jax.score.empirical import DecodedScore
 
 SUMMARY = "MNIST 1-9 to 0: networks fine-tuned and from scratch beside the linear closed form"
 CASE, DATA = "digits", "mnist 1-9 -> 0"

@@ -14,7 +14,7 @@ from benchmarks.context import Context
 from benchmarks.records import Record, record
 from fsd_jax import latent_net, sampler
 from fsd_jax.image import metrics
-from fsd_jax.latent_net.descent import denoising_losses
+from fsd_jax.latent_net._descent import denoising_losses
 
 SUMMARY = "f_mem, nearest distances and held-out loss of networks along training time"
 DIM, AMBIENT, N_S, N_TA = 8, 32, 4096, 10

@@ -12,7 +12,7 @@ from benchmarks import table
 from benchmarks.context import Context
 from benchmarks.records import Record, record
 from fsd_jax import latent_net
-from fsd_jax.latent_net.descent import denoising_losses
+from fsd_jax.latent_net._descent import denoising_losses
 
 SUMMARY = "few-shot error after under-, well- and over-fitted pre-training, and latent shifts"
 DIM, AMBIENT, N_TA = 2, 16, 32

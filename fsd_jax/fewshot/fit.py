@@ -13,7 +13,7 @@ from fsd_jax.fewshot.source import PretrainedModel
 from fsd_jax.minimizer.closed_form import Minimizer, orthonormal_minimizer, rank_minimizer
 from fsd_jax.moments import SecondMoment
 from fsd_jax.process import VP
-from fsd_jax.score.linear import LinearScore
+from fsd_jax.score._linear import LinearScore
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,9 +15,9 @@ from fsd_jax.fewshot.fit import Recipe
 from fsd_jax.fewshot.report import Report
 from fsd_jax.fewshot.source import PretrainedModel
 from fsd_jax.linear_model import ThinGaussian
-from fsd_jax.sampler.grid import METHODS
-from fsd_jax.sampler.latent import sample_latent
-from fsd_jax.score.linear import LinearScore
+from fsd_jax.sampler._grid import METHODS
+from fsd_jax.sampler._latent import sample_latent
+from fsd_jax.score._linear import LinearScore
 
 
 @jax.tree_util.register_dataclass

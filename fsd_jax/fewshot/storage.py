@@ -15,7 +15,7 @@ from fsd_jax.fewshot.fit import Recipe
 from fsd_jax.fewshot.model import FewShotModel
 from fsd_jax.fewshot.source import PretrainedModel
 from fsd_jax.process import VP
-from fsd_jax.score.linear import LinearScore
+from fsd_jax.score._linear import LinearScore
 
 _STORED = {c.__name__: c for c in (PretrainedModel, FewShotModel, LinearScore, Recipe, VP)}
 _MODELS = (PretrainedModel, FewShotModel)

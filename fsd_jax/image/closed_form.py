@@ -26,8 +26,8 @@ from fsd_jax.minimizer.ridge import pooled_moment
 from fsd_jax.moments import SecondMoment
 from fsd_jax.process import VP, geometric_grid
 from fsd_jax.sampler import sample
-from fsd_jax.score.empirical import DecodedScore, EmpiricalScore
-from fsd_jax.score.linear import LinearScore
+from fsd_jax.score._empirical import DecodedScore, EmpiricalScore
+from fsd_jax.score._linear import LinearScore
 
 SOURCE_SHARES = (1e-6, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 """Shares of the source to choose from: the first only completes, the last is the source as is."""

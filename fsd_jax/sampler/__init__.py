@@ -1,10 +1,10 @@
 """Reverse-time samplers, and the exact law of what they generate with a linear score."""
 
-from fsd_jax.sampler.grid import METHODS
-from fsd_jax.sampler.latent import sample_latent
-from fsd_jax.sampler.law import denoised_law, generated_law
-from fsd_jax.sampler.limit import continuous_law
-from fsd_jax.sampler.reverse import sample
+from fsd_jax.sampler._grid import METHODS
+from fsd_jax.sampler._latent import sample_latent
+from fsd_jax.sampler._law import denoised_law, generated_law
+from fsd_jax.sampler._limit import continuous_law
+from fsd_jax.sampler._reverse import sample
 
 __all__ = [
     "METHODS",

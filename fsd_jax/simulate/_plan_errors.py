@@ -13,10 +13,10 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
 from fsd_jax import _checks
-from fsd_jax.simulate import replicate, sampled
-from fsd_jax.simulate.inputs import METHODS, METRICS, Errors, draw_dtype
+from fsd_jax.simulate import _replicate, _sampled
+from fsd_jax.simulate._inputs import METHODS, METRICS, Errors, draw_dtype
 from fsd_jax.sweep import Plan, plan
-from fsd_jax.sweep.grid import axis, check_number_of_cells, number, size, word
+from fsd_jax.sweep._plan import axis, check_number_of_cells, number, size, word
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,13 +30,13 @@ class WithoutNoise:
     @property
     def block(self) -> int:
         """Replicates of one call."""
-        return replicate.BLOCK
+        return _replicate.BLOCK
 
     def __call__(
         self, key: Key[Array, ""], n_ta: Array, n_s: Array, times: Array, variance: Array
     ) -> Float[Array, "rows block"]:
         """All cells of a group from one set of draws."""
-        found = replicate.block_errors(
+        found = _replicate.block_errors(
             key,
             n_ta,
             n_s,
@@ -63,7 +63,7 @@ class WithNoise:
     @property
     def block(self) -> int:
         """Replicates of one call."""
-        return sampled.SAMPLED_BLOCK
+        return _sampled.SAMPLED_BLOCK
 
     def __call__(
         self,
@@ -76,7 +76,7 @@ class WithNoise:
     ) -> Float[Array, "rows block"]:
         """All cells of a group from one set of draws."""
         variances = jnp.broadcast_to(variance[:, None], (len(variance), self.latent_dim))
-        found = sampled.sampled_errors(
+        found = _sampled.sampled_errors(
             key,
             n_ta,
             n_s,
@@ -224,7 +224,7 @@ class _Builder:
         noisy = WithNoise(
             latent_dim=d,
             ambient_dim=ambient,
-            rows=sampled.padded_rows(n_ta, ambient),
+            rows=_sampled.padded_rows(n_ta, ambient),
             perfect_source=n_s is None,
             methods=methods,
             metrics=metrics,

@@ -7,10 +7,10 @@ It knows no physics. Plans are made by `plan` for a function of your own, and be
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from fsd_jax.sweep.grid import Group, Plan, plan
-from fsd_jax.sweep.run import run
-from fsd_jax.sweep.spec import parse_spec
-from fsd_jax.sweep.table import load_results, read_results, to_grid
+from fsd_jax.sweep._plan import Group, Plan, plan
+from fsd_jax.sweep._results import load_results, read_results, to_grid
+from fsd_jax.sweep._run import run
+from fsd_jax.sweep._spec import parse_spec
 
 if TYPE_CHECKING:
     from fsd_jax.ledger import plan_ledger as plan_ledger

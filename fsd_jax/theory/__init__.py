@@ -1,6 +1,6 @@
 """What should come out: exact expectations, expansions, bounds and plans, on the host."""
 
-from fsd_jax.theory.bounds import (
+from fsd_jax.theory._bounds import (
     Estimate,
     LeastConstant,
     least_constant,
@@ -8,25 +8,25 @@ from fsd_jax.theory.bounds import (
     theorem_4_3,
     theorem_5_2,
 )
-from fsd_jax.theory.curves import (
+from fsd_jax.theory._curves import (
     expected_kl,
     expected_score_error,
     expected_subspace_error,
     source_subspace_error,
     subspace_error_variance,
 )
-from fsd_jax.theory.equivalents import DeterministicEquivalent, deterministic_equivalent
-from fsd_jax.theory.expansions import (
+from fsd_jax.theory._equivalents import DeterministicEquivalent, deterministic_equivalent
+from fsd_jax.theory._expansions import (
     diagonal_gain_error,
     marchenko_pastur_mean,
     spiked_subspace_error,
     spiked_threshold,
 )
-from fsd_jax.theory.lemmas import lemma_b_1, lemma_b_2, lemma_d_1, lemma_d_2, lemma_d_3
-from fsd_jax.theory.planner import Plan, plan
-from fsd_jax.theory.rates import Slope, loglog_slope
-from fsd_jax.theory.table import samples_by_rule, table_one
-from fsd_jax.theory.wishart import wishart_covariance, wishart_mean
+from fsd_jax.theory._lemmas import lemma_b_1, lemma_b_2, lemma_d_1, lemma_d_2, lemma_d_3
+from fsd_jax.theory._planner import Plan, plan
+from fsd_jax.theory._rates import Slope, loglog_slope
+from fsd_jax.theory._table_one import samples_by_rule, table_one
+from fsd_jax.theory._wishart import wishart_covariance, wishart_mean
 
 __all__ = [
     "DeterministicEquivalent",

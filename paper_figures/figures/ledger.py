@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import fsd_jax as fsd
-from fsd_jax import ledger
-from fsd_jax.score.linear import LinearScore
+from fsd_jax import LinearScore, ledger
 from paper_figures import style
 from paper_figures.table import Row, Table, row
 from paper_figures.work import SEED, Work

@@ -9,7 +9,7 @@ import numpy as np
 
 import fsd_jax as fsd
 from fsd_jax import theory
-from fsd_jax.simulate.sampled import SAMPLED_BLOCK
+from fsd_jax.simulate._sampled import SAMPLED_BLOCK
 from paper_figures import style
 from paper_figures.table import Row, Table, row
 from paper_figures.work import Work

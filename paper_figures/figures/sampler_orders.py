@@ -8,11 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import fsd_jax as fsd
-from fsd_jax import sampler
-from fsd_jax.linear_model import ThinGaussian
-from fsd_jax.sampler.grid import Steps
-from fsd_jax.sampler.law import law_of_steps
-from fsd_jax.score.linear import LinearScore
+from fsd_jax import LinearScore, ThinGaussian, sampler
+from fsd_jax.sampler._grid import Steps
+from fsd_jax.sampler._law import law_of_steps
 from paper_figures import style
 from paper_figures.table import Row, Table, row
 from paper_figures.work import SEED, Work

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from fsd_jax import theory
-from fsd_jax.theory.bounds import log_exponent
-from fsd_jax.theory.table import TABLE
+from fsd_jax.theory import log_exponent
+from fsd_jax.theory._table_one import TABLE
 from paper_figures import style
 from paper_figures.table import Row, Table, row
 from paper_figures.work import Work

@@ -9,7 +9,7 @@ import pytest
 
 import fsd_jax as fsd
 from fsd_jax import latent_net
-from fsd_jax.latent_net.descent import denoising_losses
+from fsd_jax.latent_net._descent import denoising_losses
 
 KEY = jax.random.key(0)
 NET = latent_net.ReLUNet.create(jax.random.key(1), latent_dim=2, variance=1.5)

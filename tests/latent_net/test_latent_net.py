@@ -10,7 +10,7 @@ import pytest
 
 import fsd_jax as fsd
 from fsd_jax import latent_net
-from fsd_jax.latent_net.descent import denoising_losses
+from fsd_jax.latent_net._descent import denoising_losses
 
 RECIPE = latent_net.Recipe(steps=1500, checks=6, delta=0.01, T=5.0)
 WIDTHS = (32, 32)

@@ -8,8 +8,8 @@ import scipy.integrate
 
 import fsd_jax as fsd
 from fsd_jax import sampler
-from fsd_jax.sampler.grid import METHODS, Steps, coefficients, steps_of
-from fsd_jax.sampler.law import law_of_steps
+from fsd_jax.sampler._grid import METHODS, Steps, coefficients, steps_of
+from fsd_jax.sampler._law import law_of_steps
 from tests import reference
 
 D = 6

@@ -10,7 +10,7 @@ import pytest
 
 import fsd_jax as fsd
 from fsd_jax import sampler
-from fsd_jax.sampler.reverse import _compiled
+from fsd_jax.sampler._reverse import _compiled
 from tests import reference
 
 D, K, N = 4, 12, 100_000

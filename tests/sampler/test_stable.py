@@ -7,8 +7,8 @@ import pytest
 
 import fsd_jax as fsd
 from fsd_jax import _checks, sampler
-from fsd_jax.sampler.grid import METHODS, check_stable
-from fsd_jax.sampler.reverse import threefry
+from fsd_jax.sampler._grid import METHODS, check_stable
+from fsd_jax.sampler._reverse import threefry
 
 TIMES = np.geomspace(0.05, 4.0, 13)
 D = 3

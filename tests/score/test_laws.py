@@ -9,7 +9,7 @@ import pytest
 
 import fsd_jax as fsd
 from fsd_jax import sampler
-from fsd_jax.score.laws import divergence_excess
+from fsd_jax.score._laws import divergence_excess
 from tests import reference
 from tests.conftest import _x64_context as x64_context
 

@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 
 from fsd_jax import simulate
-from fsd_jax.simulate.chi_square import log1p_tail
+from fsd_jax.simulate._chi_square import log1p_tail
 
 N = 100_000
 FREEDOM = (1, 2, 3, 4, 5, 9, 15, 50, 1e3, 1e6, 1e9, 1e12)

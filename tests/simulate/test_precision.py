@@ -9,9 +9,9 @@ import pytest
 
 import fsd_jax as fsd
 from fsd_jax import simulate, theory
-from fsd_jax.simulate import chi_square
-from fsd_jax.simulate.inputs import METHODS, METRICS
-from fsd_jax.simulate.measures import Measures
+from fsd_jax.simulate import _chi_square
+from fsd_jax.simulate._inputs import METHODS, METRICS
+from fsd_jax.simulate._measures import Measures
 
 D, DRAWS = 4, 200
 PAIRS = [
@@ -31,14 +31,14 @@ SIZES = [(n, n_s) for n in (1, 3, 4, 5, 40, 10_000) for n_s in (np.inf, 1.0, 50.
 def _draws(key, n, n_s):
     source = jnp.where(jnp.isinf(n_s), 1, D * n_s)
     freedom = jnp.concatenate([simulate.wishart_freedom(n, D), source[None]])
-    return chi_square.draw(key, freedom, DRAWS)
+    return _chi_square.draw(key, freedom, DRAWS)
 
 
 @jax.jit
 def _measured(deviation, value, n, n_s, times, variances):
     spectra = simulate.WishartSpectra.from_deviations(deviation[:-1], n, D, value[:-1])
     k = D * n_s
-    source = chi_square.ChiSquares(
+    source = _chi_square.ChiSquares(
         jnp.where(jnp.isinf(n_s), 0, deviation[-1] / k),
         jnp.where(jnp.isinf(n_s), 1, value[-1] / k),
     )
@@ -159,7 +159,7 @@ def test_the_integrated_error_of_a_strong_latent_is_its_floor():
 
 def test_small_chi_squares_keep_their_digits():
     # P(chi^2_1 < x) is about sqrt(2x/pi), P(chi^2_2 < x) about x/2: no heap at zero.
-    draws = jax.jit(partial(chi_square.draw, replicates=2**21))(
+    draws = jax.jit(partial(_chi_square.draw, replicates=2**21))(
         jax.random.key(0), jnp.array([1.0, 2.0, 3.0])
     )
     value = np.asarray(draws.value, float)

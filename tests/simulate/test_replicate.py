@@ -9,7 +9,7 @@ import pytest
 
 import fsd_jax as fsd
 from fsd_jax import simulate, theory
-from fsd_jax.simulate.inputs import METHODS, METRICS
+from fsd_jax.simulate._inputs import METHODS, METRICS
 
 AMBIENT, ROWS, VARIANCE = 10, 40, 1.7
 TIMES = (0.05, 0.5, 3.0)
@@ -188,9 +188,9 @@ def test_draws_do_not_depend_on_how_many_are_asked_for():
 
 
 def test_any_sample_size_shares_one_compilation():
-    from fsd_jax.simulate import replicate
+    from fsd_jax.simulate import _replicate
 
-    replicate._map_blocks.clear_cache()
+    _replicate._map_blocks.clear_cache()
     for n_ta, n_s in ((1, None), (4, 7), (1000, None), (10**12, 10**9)):
         values = simulate.subspace_errors(
             jax.random.key(3),
@@ -202,7 +202,7 @@ def test_any_sample_size_shares_one_compilation():
             replicates=5,
         )
         assert np.all(np.isfinite(values))
-    assert replicate._map_blocks._cache_size() == 1
+    assert _replicate._map_blocks._cache_size() == 1
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 import fsd_jax as fsd
 from fsd_jax import simulate, theory
-from fsd_jax.simulate.sampled import padded_rows
+from fsd_jax.simulate._sampled import padded_rows
 
 AMBIENT, T = 12, 0.4
 VARIANCES = np.array([2.0, 0.7, 0.7])

@@ -12,10 +12,10 @@ import pytest
 
 import fsd_jax as fsd
 from fsd_jax import latent_net, ledger, simulate, sweep
-from fsd_jax.latent_net.descent import Recipe
-from fsd_jax.sweep.grid import seed_of
-from fsd_jax.sweep.run import stream
-from fsd_jax.sweep.table import config_hash, configuration, identity
+from fsd_jax.latent_net._descent import Recipe
+from fsd_jax.sweep._plan import seed_of
+from fsd_jax.sweep._results import config_hash, configuration, identity
+from fsd_jax.sweep._run import stream
 
 
 @pytest.mark.parametrize(

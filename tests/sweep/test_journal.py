@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from fsd_jax import _files, sweep
-from fsd_jax.sweep.table import config_hash
+from fsd_jax.sweep._results import config_hash
 from tests.sweep.toy import Toy, plan
 
 ROOT = Path(__file__).parents[2]

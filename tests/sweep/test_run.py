@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from fsd_jax import simulate, sweep, theory
-from fsd_jax.sweep.run import _compiled, stream
+from fsd_jax.sweep._run import _compiled, stream
 
 ROOT = Path(__file__).parents[2]
 SETTING = {

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from fsd_jax import sweep
-from fsd_jax.sweep import together
+from fsd_jax.sweep import _together
 from tests.sweep.toy import plan
 
 ROOT = Path(__file__).parents[2]
@@ -149,24 +149,24 @@ def test_after_errors_the_bytes_are_those_of_one_process(told, tmp_path):
 
 def test_an_error_travels_as_bytes_of_one_length():
     for error in (ValueError("ä" * 5000), OSError(28, "no space"), KeyboardInterrupt(), None):
-        packed = together._packed(error)
+        packed = _together._packed(error)
         assert (packed.shape, packed.dtype) == ((1024,), np.uint8)
-        code, kind, _ = together._unpacked(packed)
+        code, kind, _ = _together._unpacked(packed)
         assert (code != 0) == (error is not None)
         assert kind == ("" if error is None else type(error).__name__)
 
 
 def test_alone_an_error_is_the_callers_own():
     with pytest.raises(KeyboardInterrupt):
-        together.attempt(lambda: (_ for _ in ()).throw(KeyboardInterrupt))
+        _together.attempt(lambda: (_ for _ in ()).throw(KeyboardInterrupt))
     error = RuntimeError("mine")
 
     def fail():
         raise error
 
     start = time.monotonic()
-    assert together.attempt(fail) is error
+    assert _together.attempt(fail) is error
     with pytest.raises(RuntimeError, match="mine"):
-        together.together(fail)
-    assert together.together(lambda: 3) == 3
+        _together.together(fail)
+    assert _together.together(lambda: 3) == 3
     assert time.monotonic() - start < 5

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fsd_jax import theory
-from fsd_jax.theory.table import TABLE
+from fsd_jax.theory._table_one import TABLE
 
 WORLD = dict(latent_dim=3, ambient_dim=20, n_ta=50, n_s=1000)
 LATENT = dict(beta=2.0, second_moment=1.5, least_eigenvalue=0.5)

@@ -3,7 +3,7 @@ from fractions import Fraction
 import pytest
 
 from fsd_jax import theory
-from fsd_jax.theory.table import TABLE
+from fsd_jax.theory._table_one import TABLE
 
 
 @pytest.mark.result("Planning")

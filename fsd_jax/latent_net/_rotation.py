@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from fsd_jax import _linalg
-from fsd_jax.latent_net.descent import Descent, Recipe, Rows, descend, screening_losses
-from fsd_jax.latent_net.relu import ReLUNet
+from fsd_jax.latent_net._descent import Descent, Recipe, Rows, descend, screening_losses
+from fsd_jax.latent_net._relu import ReLUNet
 
 CANDIDATES, STARTS = 256, 8
 """Rotations whose loss is taken, and the best of them, from which descent starts."""

@@ -16,15 +16,15 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float
 
 from fsd_jax import _checks, _linalg
-from fsd_jax.ledger.table import EFFORTS, INGREDIENTS, Ledger
+from fsd_jax.ledger._ledger import EFFORTS, INGREDIENTS, Ledger
 from fsd_jax.linear_model import LinearProblem, ThinGaussian
 from fsd_jax.process import VP
-from fsd_jax.sampler.grid import METHODS, Steps, steps_of
-from fsd_jax.sampler.law import law_of_estimates, law_of_steps
-from fsd_jax.sampler.limit import continuous_limit, has_diagonal_mixing
-from fsd_jax.score.errors import score_error_to_law
-from fsd_jax.score.laws import divergence_excess, kl_of_laws, w2_of_laws
-from fsd_jax.score.linear import LinearScore, checked_score
+from fsd_jax.sampler._grid import METHODS, Steps, steps_of
+from fsd_jax.sampler._law import law_of_estimates, law_of_steps
+from fsd_jax.sampler._limit import continuous_limit, has_diagonal_mixing
+from fsd_jax.score._errors import score_error_to_law
+from fsd_jax.score._laws import divergence_excess, kl_of_laws, w2_of_laws
+from fsd_jax.score._linear import LinearScore, checked_score
 
 
 def account(

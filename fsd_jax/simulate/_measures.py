@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from fsd_jax.process import VP
-from fsd_jax.simulate.chi_square import ChiSquares, log1p_tail
-from fsd_jax.simulate.spectra import WishartSpectra
+from fsd_jax.simulate._chi_square import ChiSquares, log1p_tail
+from fsd_jax.simulate._spectra import WishartSpectra
 
 
 class Measures:

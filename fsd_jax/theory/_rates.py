@@ -8,7 +8,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from fsd_jax import _checks
-from fsd_jax.theory.bounds import number
+from fsd_jax.theory._bounds import number
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 
 from fsd_jax import _checks, _linalg, _points
 from fsd_jax.linear_model import LinearProblem, ThinGaussian
-from fsd_jax.score.linear import LinearScore, checked_score
+from fsd_jax.score._linear import LinearScore, checked_score
 
 
 def subspace_error(decoder: ArrayLike, subspace: ArrayLike) -> Float[Array, ""]:

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, Key
 from fsd_jax import _checks, _linalg
 from fsd_jax._checks import Status
 from fsd_jax.fewshot.fit import complete
-from fsd_jax.latent_net.descent import (
+from fsd_jax.latent_net._descent import (
     Assemble,
     Descent,
     Parameters,
@@ -20,14 +20,14 @@ from fsd_jax.latent_net.descent import (
     check_memory,
     descend,
 )
-from fsd_jax.latent_net.relu import (
+from fsd_jax.latent_net._relu import (
     FORMS,
     NetScore,
     ReLUNet,
     check_output_bound,
     check_widths,
 )
-from fsd_jax.latent_net.rotation import STARTS, search_rotation
+from fsd_jax.latent_net._rotation import STARTS, search_rotation
 from fsd_jax.minimizer.closed_form import orthonormal_minimizer
 from fsd_jax.moments import SecondMoment
 from fsd_jax.process import VP

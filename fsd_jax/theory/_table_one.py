@@ -4,7 +4,7 @@ import math
 from typing import NamedTuple
 
 from fsd_jax import _checks
-from fsd_jax.theory.bounds import log_exponent, samples
+from fsd_jax.theory._bounds import log_exponent, samples
 
 RULES = ("printed", "four_over_d", "stated")
 

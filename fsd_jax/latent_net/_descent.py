@@ -16,7 +16,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Key
 
 from fsd_jax import _checks, _linalg
-from fsd_jax.latent_net.relu import ReLUNet
+from fsd_jax.latent_net._relu import ReLUNet
 
 WEIGHTINGS = ("noise", "paper")
 VALIDATION = 1024

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from fsd_jax import _files
-from fsd_jax.sweep.grid import Plan
-from fsd_jax.sweep.table import (
+from fsd_jax.sweep._plan import Plan
+from fsd_jax.sweep._results import (
     MANIFEST,
     RESULTS,
     compare,
@@ -24,7 +24,7 @@ from fsd_jax.sweep.table import (
     read_manifest,
     write_manifest,
 )
-from fsd_jax.sweep.tally import Tally
+from fsd_jax.sweep._tally import Tally
 
 log = logging.getLogger("fsd_jax")
 JOURNAL = "journal.jsonl"

@@ -3,7 +3,7 @@
 import math
 
 from fsd_jax import _checks
-from fsd_jax.theory.bounds import (
+from fsd_jax.theory._bounds import (
     Estimate,
     confidence,
     interval,

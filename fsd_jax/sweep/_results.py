@@ -18,8 +18,8 @@ import numpy as np
 from fsd_jax import _checks
 from fsd_jax._files import plain, write_new, write_text
 from fsd_jax._provenance import provenance, randomness
-from fsd_jax.sweep.grid import Plan
-from fsd_jax.sweep.tally import PERCENTS, Tally
+from fsd_jax.sweep._plan import Plan
+from fsd_jax.sweep._tally import PERCENTS, Tally
 
 RESULTS, MANIFEST = "results.jsonl", "manifest.json"
 FORMAT = 2

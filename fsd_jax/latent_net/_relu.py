@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Key
 
 from fsd_jax import _checks, _linalg
 from fsd_jax.process import VP
-from fsd_jax.simulate.inputs import draw_dtype, in_range
+from fsd_jax.simulate._inputs import draw_dtype, in_range
 
 FORMS = ("preconditioned", "paper")
 

@@ -17,11 +17,11 @@ from fsd_jax.linear_model import LinearProblem, ThinGaussian
 from fsd_jax.minimizer.closed_form import Minimizer, orthonormal_minimizer, rank_minimizer
 from fsd_jax.moments import SecondMoment
 from fsd_jax.process import VP
-from fsd_jax.score.errors import score_error, subspace_error
-from fsd_jax.score.laws import divergence_excess, gaussian_kl
-from fsd_jax.score.linear import LinearScore
-from fsd_jax.simulate.chi_square import stable_key
-from fsd_jax.simulate.inputs import (
+from fsd_jax.score._errors import score_error, subspace_error
+from fsd_jax.score._laws import divergence_excess, gaussian_kl
+from fsd_jax.score._linear import LinearScore
+from fsd_jax.simulate._chi_square import stable_key
+from fsd_jax.simulate._inputs import (
     METHODS,
     METRICS,
     Errors,
@@ -29,7 +29,7 @@ from fsd_jax.simulate.inputs import (
     times_and_variances,
     words,
 )
-from fsd_jax.simulate.reduced import reduced, residual
+from fsd_jax.simulate._reduced import reduced, residual
 
 SAMPLED_BLOCK = 64
 """Replicates of one block; part of what a key means."""

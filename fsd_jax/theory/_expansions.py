@@ -7,8 +7,8 @@ from jax.typing import ArrayLike
 
 from fsd_jax import _checks
 from fsd_jax.process import VP
-from fsd_jax.theory.bounds import Estimate, samples
-from fsd_jax.theory.wishart import MOST_SAMPLES, Centred, centred_values, check_function
+from fsd_jax.theory._bounds import Estimate, samples
+from fsd_jax.theory._wishart import MOST_SAMPLES, Centred, centred_values, check_function
 
 PANELS, NODES = 48, 16
 GAP_STEPS = 10.0

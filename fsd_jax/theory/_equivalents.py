@@ -7,7 +7,7 @@ from jax.typing import ArrayLike
 
 from fsd_jax import _checks
 from fsd_jax.process import VP
-from fsd_jax.theory.wishart import MOST_SAMPLES
+from fsd_jax.theory._wishart import MOST_SAMPLES
 
 STEPS = 200
 """Newton's iteration is monotone and needs about ten; this is only a fence."""

@@ -5,8 +5,8 @@ from jax.typing import ArrayLike
 
 from fsd_jax import _checks
 from fsd_jax.process import VP
-from fsd_jax.theory.bounds import number
-from fsd_jax.theory.wishart import LARGEST, MOST_SAMPLES
+from fsd_jax.theory._bounds import number
+from fsd_jax.theory._wishart import LARGEST, MOST_SAMPLES
 
 
 def shares(

@@ -13,9 +13,9 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
 from fsd_jax import _checks
-from fsd_jax.simulate.chi_square import draw, stable_key
-from fsd_jax.simulate.inputs import in_range, size
-from fsd_jax.simulate.spectra import bartlett_factor
+from fsd_jax.simulate._chi_square import draw, stable_key
+from fsd_jax.simulate._inputs import in_range, size
+from fsd_jax.simulate._spectra import bartlett_factor
 
 
 def reduced_samples(

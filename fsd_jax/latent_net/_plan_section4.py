@@ -13,15 +13,15 @@ from jaxtyping import Array, Float, Key
 
 from fsd_jax import _checks, _linalg
 from fsd_jax.latent import GaussianMixture
-from fsd_jax.latent_net.descent import Recipe
-from fsd_jax.latent_net.errors import NetError, net_score_error
-from fsd_jax.latent_net.fit import finetune, pretrain
-from fsd_jax.latent_net.relu import check_widths
+from fsd_jax.latent_net._descent import Recipe
+from fsd_jax.latent_net._errors import NetError, net_score_error
+from fsd_jax.latent_net._fit import finetune, pretrain
+from fsd_jax.latent_net._relu import check_widths
 from fsd_jax.linear_model import LinearProblem
 from fsd_jax.process import VP
-from fsd_jax.simulate.inputs import draw_dtype
+from fsd_jax.simulate._inputs import draw_dtype
 from fsd_jax.sweep import Plan, plan
-from fsd_jax.sweep.grid import MOST_SIZE, axis, size, word
+from fsd_jax.sweep._plan import MOST_SIZE, axis, size, word
 
 METHODS = {"fewshot": "rotation", "full": "everything", "scratch": "scratch", "decoder": "decoder"}
 """Names of the fine-tuning modes in results. ``"full"`` starts from what ``"fewshot"`` found."""

@@ -10,8 +10,8 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
 from fsd_jax import _checks
-from fsd_jax.simulate.chi_square import draw, log1p_tail, stable_key
-from fsd_jax.simulate.inputs import draw_dtype, size
+from fsd_jax.simulate._chi_square import draw, log1p_tail, stable_key
+from fsd_jax.simulate._inputs import draw_dtype, size
 
 UNROLL = 16
 

@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
 from fsd_jax import _checks, _linalg
-from fsd_jax.latent_net.relu import NetScore
+from fsd_jax.latent_net._relu import NetScore
 from fsd_jax.linear_model import LinearProblem
 
 

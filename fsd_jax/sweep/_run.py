@@ -22,11 +22,11 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from fsd_jax import _checks
-from fsd_jax.sweep.grid import Group, Plan, Program, settled
-from fsd_jax.sweep.journal import Journal
-from fsd_jax.sweep.table import RESULTS, config_hash, write_results
-from fsd_jax.sweep.tally import Tally
-from fsd_jax.sweep.together import agree, attempt, everyone, together
+from fsd_jax.sweep._journal import Journal
+from fsd_jax.sweep._plan import Group, Plan, Program, settled
+from fsd_jax.sweep._results import RESULTS, config_hash, write_results
+from fsd_jax.sweep._tally import Tally
+from fsd_jax.sweep._together import agree, attempt, everyone, together
 
 log = logging.getLogger("fsd_jax")
 BATCH_SIZE = 65_536

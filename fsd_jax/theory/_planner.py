@@ -9,15 +9,15 @@ import numpy as np
 
 from fsd_jax import _checks
 from fsd_jax.process import VP
-from fsd_jax.theory.curves import (
+from fsd_jax.theory._curves import (
     ESTIMATORS,
     expected_kl,
     expected_score_error,
     expected_subspace_error,
     source_subspace_error,
 )
-from fsd_jax.theory.table import samples_by_rule
-from fsd_jax.theory.wishart import LARGEST
+from fsd_jax.theory._table_one import samples_by_rule
+from fsd_jax.theory._wishart import LARGEST
 
 RULES = ("curve", "match_source", "four_over_d", "stated")
 METRICS = ("subspace", "score", "kl")

@@ -11,10 +11,10 @@ from jaxtyping import Array, Float, Key
 
 from fsd_jax import _checks, _linalg, _points
 from fsd_jax.process import VP
-from fsd_jax.sampler.grid import Steps, steps_of
-from fsd_jax.sampler.law import transition_of
-from fsd_jax.sampler.reverse import Score, normals, sample, threefry
-from fsd_jax.score.linear import LinearScore
+from fsd_jax.sampler._grid import Steps, steps_of
+from fsd_jax.sampler._law import transition_of
+from fsd_jax.sampler._reverse import Score, normals, sample, threefry
+from fsd_jax.score._linear import LinearScore
 
 
 def sample_latent(

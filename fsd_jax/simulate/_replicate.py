@@ -14,8 +14,8 @@ from jaxtyping import Array, Float, Key
 
 from fsd_jax import _checks
 from fsd_jax.process import VP
-from fsd_jax.simulate.chi_square import ChiSquares, draw, stable_key
-from fsd_jax.simulate.inputs import (
+from fsd_jax.simulate._chi_square import ChiSquares, draw, stable_key
+from fsd_jax.simulate._inputs import (
     METHODS,
     METRICS,
     Errors,
@@ -25,8 +25,8 @@ from fsd_jax.simulate.inputs import (
     times_and_variances,
     words,
 )
-from fsd_jax.simulate.measures import Measures
-from fsd_jax.simulate.spectra import WishartSpectra, wishart_freedom
+from fsd_jax.simulate._measures import Measures
+from fsd_jax.simulate._spectra import WishartSpectra, wishart_freedom
 
 BLOCK = 1024
 """Replicates that are drawn together; part of what a key means."""

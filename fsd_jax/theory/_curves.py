@@ -8,9 +8,9 @@ from jax.typing import ArrayLike
 
 from fsd_jax import _checks
 from fsd_jax.process import VP
-from fsd_jax.theory.expansions import centred_marchenko_pastur
-from fsd_jax.theory.sizes import draws, shares, sizes
-from fsd_jax.theory.wishart import (
+from fsd_jax.theory._expansions import centred_marchenko_pastur
+from fsd_jax.theory._sizes import draws, shares, sizes
+from fsd_jax.theory._wishart import (
     MOST_SAMPLES,
     Centred,
     centred_covariance,
