@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fsd_jax._version import __version__
 
 if TYPE_CHECKING:
-    from fsd_jax import latent_net, ledger, sampler, simulate, sweep, theory
+    from fsd_jax import image, landscape, latent_net, ledger, sampler, simulate, sweep, theory
     from fsd_jax._checks import DataWarning, Status, describe
     from fsd_jax.fewshot.adapt import finetune, source_as_is, target_only
     from fsd_jax.fewshot.model import FewShotModel
@@ -26,16 +26,15 @@ if TYPE_CHECKING:
         latent_constants,
     )
     from fsd_jax.linear_model import LinearProblem, ThinGaussian
-    from fsd_jax.minimizer import landscape
-    from fsd_jax.minimizer.closed_form import (
+    from fsd_jax.minimizer._closed_form import (
         Minimizer,
         orthonormal_minimizer,
         paper_formula,
         rank_minimizer,
     )
-    from fsd_jax.minimizer.objective import expected_loss, monte_carlo_loss
-    from fsd_jax.minimizer.ridge import pooled_moment, ridge_minimizer
-    from fsd_jax.minimizer.trained import Trained, train
+    from fsd_jax.minimizer._objective import expected_loss, monte_carlo_loss
+    from fsd_jax.minimizer._ridge import pooled_moment, ridge_minimizer
+    from fsd_jax.minimizer._trained import Trained, train
     from fsd_jax.moments import SecondMoment
     from fsd_jax.process import VP, geometric_grid, paper_grid, uniform_grid
     from fsd_jax.score._empirical import DecodedScore, EmpiricalScore
@@ -69,6 +68,7 @@ __all__ = [
     "finetune",
     "gaussian_kl",
     "geometric_grid",
+    "image",
     "landscape",
     "latent_constants",
     "latent_net",
@@ -105,10 +105,10 @@ _HOMES = {
     "fewshot.storage": "load save",
     "latent": "GaussianLatent GaussianMixture LatentConstants UniformLatent latent_constants",
     "linear_model": "LinearProblem ThinGaussian",
-    "minimizer.closed_form": "Minimizer orthonormal_minimizer paper_formula rank_minimizer",
-    "minimizer.objective": "expected_loss monte_carlo_loss",
-    "minimizer.ridge": "pooled_moment ridge_minimizer",
-    "minimizer.trained": "Trained train",
+    "minimizer._closed_form": "Minimizer orthonormal_minimizer paper_formula rank_minimizer",
+    "minimizer._objective": "expected_loss monte_carlo_loss",
+    "minimizer._ridge": "pooled_moment ridge_minimizer",
+    "minimizer._trained": "Trained train",
     "moments": "SecondMoment",
     "process": "VP geometric_grid paper_grid uniform_grid",
     "score._empirical": "DecodedScore EmpiricalScore",
@@ -127,8 +127,6 @@ if not TYPE_CHECKING:
         """A public name, or a room, on its first use: importing the package loads neither."""
         if name in _HOME:
             value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-        elif name == "landscape":
-            value = importlib.import_module(f"{__name__}.minimizer.landscape")
         elif name.isidentifier() and importlib.util.find_spec(f"{__name__}.{name}"):
             value = importlib.import_module(f"{__name__}.{name}")
         else:

@@ -1,8 +1,8 @@
 """The API reference, written from the public names themselves: no list that can rot.
 
 Each room of the library gets a page in docs/api/. A public name is one in the ``__all__`` of the
-package or of one of its public rooms; a room without ``__all__`` shows what it defines. The build
-warns, hence fails, when a public name ends up without an entry.
+package or of one of its public rooms. The build warns, hence fails, when a public name ends up
+without an entry.
 """
 
 import ast
@@ -51,18 +51,10 @@ ORDER = (
 )
 
 
-def _defined(module):
-    """The public names that a module without ``__all__`` defines."""
-    return sorted(
-        name
-        for name, value in vars(module).items()
-        if not name.startswith("_") and getattr(value, "__module__", None) == module.__name__
-    )
-
-
-def _submodules(module):
-    names = [m.name for m in pkgutil.iter_modules(module.__path__) if not m.name.startswith("_")]
-    return [importlib.import_module(f"{module.__name__}.{name}") for name in sorted(names)]
+def _files(module):
+    """The files of a room, or the one that it is."""
+    names = [m.name for m in pkgutil.iter_modules(getattr(module, "__path__", []))]
+    return [importlib.import_module(f"{module.__name__}.{name}") for name in names] or [module]
 
 
 def rooms():
@@ -72,14 +64,14 @@ def rooms():
     for name in fsd_jax.__all__:
         value = getattr(fsd_jax, name)
         if inspect.ismodule(value):
-            pages[name] = [(value.__name__, getattr(value, "__all__", None) or _defined(value))]
+            parts = [getattr(value, part) for part in value.__all__]
+            if not all(map(inspect.ismodule, parts)):
+                parts = [value]
+            pages[name] = [(part.__name__, part.__all__) for part in parts]
         elif hasattr(value, "__module__"):
             plain.setdefault(value.__module__.split(".")[1], []).append(name)
     for room, names in plain.items():
         pages.setdefault(room.lstrip("_"), []).insert(0, ("fsd_jax", names))
-    # The optional room is public, but importing the package does not load it.
-    image = importlib.import_module("fsd_jax.image")
-    pages["image"] = [(m.__name__, _defined(m)) for m in _submodules(image) if _defined(m)]
     place = {name: i for i, name in enumerate(ORDER)}
     return dict(sorted(pages.items(), key=lambda item: (place.get(item[0], len(place)), item[0])))
 
@@ -102,7 +94,7 @@ def _entry(module, name):
 def _constant(module, name):
     """The string under the assignment of a constant, in whichever file of the room it stands."""
     home = importlib.import_module(module)
-    for found in _submodules(home) if hasattr(home, "__path__") else [home]:
+    for found in _files(home):
         body = ast.parse(inspect.getsource(found)).body
         for line, below in itertools.pairwise(body):
             target = getattr(line, "targets", [getattr(line, "target", None)])[0]
@@ -123,8 +115,8 @@ def _about(room, parts):
                 break
             except ModuleNotFoundError:
                 continue
-    if room == "image":
-        found = importlib.import_module("fsd_jax.image")
+    elif len(parts) > 1:
+        found = importlib.import_module(found.__package__)
     return inspect.getdoc(found)
 
 

@@ -7,8 +7,10 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from fsd_jax import _checks
+from fsd_jax.image._rows import rows, same_width
 from fsd_jax.image.metrics import Estimate, Features, share_of
-from fsd_jax.image.rows import rows, same_width
+
+__all__ = ["TargetClassifier"]
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)

@@ -19,15 +19,25 @@ from jaxtyping import Array, Float, Key
 from fsd_jax import _checks, _linalg
 from fsd_jax.fewshot.model import FewShotModel
 from fsd_jax.fewshot.source import PretrainedModel
+from fsd_jax.image._rows import finite, samples_of
 from fsd_jax.image.metrics import denoising_losses, process_of
-from fsd_jax.image.rows import finite, samples_of
-from fsd_jax.minimizer.closed_form import orthonormal_minimizer
-from fsd_jax.minimizer.ridge import pooled_moment
+from fsd_jax.minimizer._closed_form import orthonormal_minimizer
+from fsd_jax.minimizer._ridge import pooled_moment
 from fsd_jax.moments import SecondMoment
 from fsd_jax.process import VP, geometric_grid
 from fsd_jax.sampler import sample
 from fsd_jax.score._empirical import DecodedScore, EmpiricalScore
 from fsd_jax.score._linear import LinearScore
+
+__all__ = [
+    "MEAN_SHARES",
+    "SOURCE_SHARES",
+    "choose_rehearsal",
+    "generate",
+    "heldout_losses",
+    "rehearse",
+    "with_source_latents",
+]
 
 SOURCE_SHARES = (1e-6, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 """Shares of the source to choose from: the first only completes, the last is the source as is."""

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from fsd_jax import _checks
-from fsd_jax.image import store
-from fsd_jax.image.draw import Progress, pictures
-from fsd_jax.image.folders import folder
-from fsd_jax.image.store import Cache
+from fsd_jax.image import _store
+from fsd_jax.image._draw import Progress, pictures
+from fsd_jax.image._folders import folder
+from fsd_jax.image._store import Cache
 from fsd_jax.image.task import ImageTask
 
 __all__ = ["avatars", "critters", "digits", "fashion", "fashion_images", "folder", "mnist"]
@@ -177,7 +177,7 @@ def _drawn(
     if workers is not None:
         workers = _checks.dimension("workers", workers)
     _checks.callback("progress", progress)
-    painter = _needed("fsd_jax.image.painter")
+    painter = _needed("fsd_jax.image._painter")
     packages = {name: version(name) for name in (package, "resvg-py")}
     few = counts["shots"]
     both = {"source": counts["source"], "target": few + counts["heldout"]}
@@ -202,7 +202,7 @@ def _drawn(
 
     recipe = {"style": style, "packages": packages, **both}
     recipe |= {name: counts[name] for name in ("size", "seed")}
-    arrays = store.cached(f"{style}-{counts['size']}", recipe, build, cache)
+    arrays = _store.cached(f"{style}-{counts['size']}", recipe, build, cache)
     target = _unit(arrays["target"])
     names = painter.HAIR if style == "avatars" else painter.ROLES
     return ImageTask(

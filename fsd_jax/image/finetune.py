@@ -20,8 +20,10 @@ from jaxtyping import Array, Float, Key
 
 from fsd_jax import _checks, _files
 from fsd_jax._provenance import randomness
-from fsd_jax.image import store
+from fsd_jax.image import _store
 from fsd_jax.image.unet import UNetScore, time_of_share
+
+__all__ = ["SETS", "TIMES", "Progress", "TrainedUNet", "UNetRecipe", "train_unet", "tuned_leaves"]
 
 SETS: dict[str, tuple[int, int] | None] = {
     "everything": None,
@@ -278,8 +280,8 @@ def _about(
         "which": which,
         "key": np.asarray(jax.random.key_data(key)).tolist(),
         **randomness(key),
-        "images": store.digest({"x": np.asarray(images)}),
-        "score": store.digest(start),
+        "images": _store.digest({"x": np.asarray(images)}),
+        "score": _store.digest(start),
         "prediction": score.prediction,
         "shape": list(score.shape),
         "process": repr(score.process),

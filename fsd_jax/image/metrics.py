@@ -16,10 +16,10 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
 from fsd_jax import _checks, _linalg
-from fsd_jax.image import neighbours
-from fsd_jax.image.bootstrap import DRAWS, Estimate, bootstrap, mean_of, share_of
-from fsd_jax.image.features import Features
-from fsd_jax.image.rows import BLOCK, Rows, common, rows, same_width, samples_of
+from fsd_jax.image import _neighbours
+from fsd_jax.image._bootstrap import DRAWS, Estimate, bootstrap, mean_of, share_of
+from fsd_jax.image._features import Features
+from fsd_jax.image._rows import BLOCK, Rows, common, rows, same_width, samples_of
 from fsd_jax.process import VP
 
 __all__ = [
@@ -66,7 +66,7 @@ def _nearest(samples: ArrayLike, train: ArrayLike, count: int) -> np.ndarray:
         raise ValueError(
             f"train has {len(different)} row that is not a repetition and needs at least {count}"
         )
-    return neighbours.nearest(x, different, count)
+    return _neighbours.nearest(x, different, count)
 
 
 def memorised_fraction(
@@ -123,7 +123,7 @@ def diversity(samples: ArrayLike, *, seed: int = 0, draws: int = DRAWS) -> Estim
     unit = 2.0**x.exponent
 
     def statistic(w: np.ndarray) -> np.ndarray:
-        total = neighbours.pair_sums(w, x, w, x, neighbours.distances)
+        total = _neighbours.pair_sums(w, x, w, x, _neighbours.distances)
         return unit * total / _ordered_pairs(w)
 
     return bootstrap(statistic, (len(x),), seed, draws)
@@ -209,10 +209,10 @@ def kernel_distance(x: ArrayLike, y: ArrayLike, *, seed: int = 0, draws: int = D
 
     def within(w: np.ndarray, z: Rows) -> np.ndarray:
         # A sample drawn twice is no pair of samples.
-        return neighbours.pair_sums(w, z, w, z, kernel) / _ordered_pairs(w)
+        return _neighbours.pair_sums(w, z, w, z, kernel) / _ordered_pairs(w)
 
     def statistic(w: np.ndarray, v: np.ndarray) -> np.ndarray:
-        across = neighbours.pair_sums(w, a, v, b, kernel)
+        across = _neighbours.pair_sums(w, a, v, b, kernel)
         mixed = across / (np.sum(w, axis=1) * np.sum(v, axis=1))
         return within(w, a) + within(v, b) - 2 * mixed
 

@@ -6,7 +6,9 @@ from functools import cached_property
 import numpy as np
 
 from fsd_jax import _checks
-from fsd_jax.image import store
+from fsd_jax.image import _store
+
+__all__ = ["ImageTask"]
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -37,7 +39,7 @@ class ImageTask:
     def checksum(self) -> str:
         """Of all three sets of images, their order included."""
         arrays = {"source": self.source, "target": self.target, "heldout": self.heldout}
-        return store.digest(arrays)
+        return _store.digest(arrays)
 
     @property
     def pool(self) -> np.ndarray:

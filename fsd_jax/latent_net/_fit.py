@@ -28,7 +28,7 @@ from fsd_jax.latent_net._relu import (
     check_widths,
 )
 from fsd_jax.latent_net._rotation import STARTS, search_rotation
-from fsd_jax.minimizer.closed_form import orthonormal_minimizer
+from fsd_jax.minimizer._closed_form import orthonormal_minimizer
 from fsd_jax.moments import SecondMoment
 from fsd_jax.process import VP
 

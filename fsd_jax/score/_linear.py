@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from fsd_jax import _checks, _linalg, _points
-from fsd_jax.minimizer.closed_form import Minimizer
+from fsd_jax.minimizer._closed_form import Minimizer
 from fsd_jax.process import VP
 
 

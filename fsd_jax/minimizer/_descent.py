@@ -14,7 +14,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Key
 
 from fsd_jax import _linalg
-from fsd_jax.minimizer.objective import (
+from fsd_jax.minimizer._objective import (
     QuadraticForm,
     decoder_moments,
     relative_gains,

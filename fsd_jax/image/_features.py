@@ -6,7 +6,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from fsd_jax import _checks
-from fsd_jax.image.rows import rows, widened
+from fsd_jax.image._rows import rows, widened
 from fsd_jax.moments import SecondMoment
 
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 import fsd_jax as fsd
-from fsd_jax.minimizer import landscape
+from fsd_jax import landscape
 
 D = 7
 WHEN = [dict(time=0.5), dict(times=[0.2, 1.0], weights=[0.3, 2.0])]

@@ -13,9 +13,9 @@ from jaxtyping import Array, Float, Int, Key
 
 from fsd_jax import _checks, _linalg
 from fsd_jax._checks import Status
-from fsd_jax.minimizer import descent
-from fsd_jax.minimizer.closed_form import Minimizer, orthonormal_minimizer, rank_minimizer
-from fsd_jax.minimizer.objective import QuadraticForm, decoder_moments, one_moment
+from fsd_jax.minimizer import _descent
+from fsd_jax.minimizer._closed_form import Minimizer, orthonormal_minimizer, rank_minimizer
+from fsd_jax.minimizer._objective import QuadraticForm, decoder_moments, one_moment
 from fsd_jax.moments import SecondMoment
 from fsd_jax.process import VP
 
@@ -163,16 +163,16 @@ def train(
 
 def _check_options(optimizer: object, constraint: object, retraction: object) -> None:
     if not isinstance(optimizer, optax.GradientTransformation):
-        _checks.choice("optimizer", optimizer, descent.OPTIMIZERS)
-    _checks.choice("constraint", constraint, descent.CONSTRAINTS)
-    _checks.choice("retraction", retraction, descent.RETRACTIONS)
+        _checks.choice("optimizer", optimizer, _descent.OPTIMIZERS)
+    _checks.choice("constraint", constraint, _descent.CONSTRAINTS)
+    _checks.choice("retraction", retraction, _descent.RETRACTIONS)
 
 
 def _rate(
     optimizer: str | optax.GradientTransformation, learning_rate: ArrayLike | None, dtype: jnp.dtype
 ) -> tuple[_checks.Numbers, Array | np.int32]:
     if isinstance(optimizer, str):
-        value = descent.LEARNING_RATES[optimizer] if learning_rate is None else learning_rate
+        value = _descent.LEARNING_RATES[optimizer] if learning_rate is None else learning_rate
         return _checks.positive("learning_rate", value, dtype, ndim=(0,))
     if learning_rate is not None:
         raise ValueError(
@@ -203,7 +203,7 @@ def _finite(name: str, x: Array) -> None:
 
 def _batches(
     samples: ArrayLike | None, mask: ArrayLike | None, moment: SecondMoment
-) -> descent.Batches | None:
+) -> _descent.Batches | None:
     if samples is None:
         if mask is not None:
             raise ValueError("mask goes with samples; a moment has its own mask (from_samples)")
@@ -219,7 +219,7 @@ def _batches(
     # Rows that do not count may hold anything.
     kept = jnp.where(counts[:, None], x, 0).astype(moment.values.dtype)
     _finite("samples", kept)
-    return descent.Batches(kept, counts)
+    return _descent.Batches(kept, counts)
 
 
 @partial(jax.jit, static_argnames=("optimizer", "steps", "constraint", "retraction", "batch_size"))
@@ -227,7 +227,7 @@ def _train(
     start: Float[Array, "D d"],
     key: Key[Array, ""],
     moment: SecondMoment,
-    batches: descent.Batches | None,
+    batches: _descent.Batches | None,
     latent_variance: Float[Array, "*d"],
     times: Float[Array, " K"],
     weights: Float[Array, " K"],
@@ -244,7 +244,7 @@ def _train(
     ambient, d = start.shape
     best = _closed_form(moment, latent_variance, d, times, weights, process, constraint)
     latent_variance = jnp.broadcast_to(latent_variance, d)
-    objective = descent.Objective(
+    objective = _descent.Objective(
         form=QuadraticForm.integrate(latent_variance, times, weights, process),
         moment=moment,
         latent_variance=latent_variance,
@@ -252,7 +252,7 @@ def _train(
         weights=weights,
         process=process,
     )
-    retract = descent.retraction(constraint, retraction)
+    retract = _descent.retraction(constraint, retraction)
 
     def seen(key: Array, decoder: Array) -> Array:
         if batches is None:
@@ -260,16 +260,16 @@ def _train(
         return objective.noised(key, decoder, batches, batch_size)
 
     if optimizer == "lbfgs":
-        method = descent.lbfgs(objective.exact, retract)
+        method = _descent.lbfgs(objective.exact, retract)
     elif optimizer == "adam":
         schedule = optax.cosine_decay_schedule(1.0, steps, alpha=1e-3)
-        method = descent.first_order(optax.adam(schedule), rate / ambient**0.5, seen, retract)
+        method = _descent.first_order(optax.adam(schedule), rate / ambient**0.5, seen, retract)
     elif optimizer == "gd":
-        method = descent.first_order(optax.sgd(1.0), rate, seen, retract)
+        method = _descent.first_order(optax.sgd(1.0), rate, seen, retract)
     else:
-        method = descent.first_order(optimizer, rate, seen, retract)
+        method = _descent.first_order(optimizer, rate, seen, retract)
 
-    def step(state: descent.State, i: Array) -> tuple[descent.State, Array]:
+    def step(state: _descent.State, i: Array) -> tuple[_descent.State, Array]:
         value = objective.exact(state.free)
         return method.step(state, jax.random.fold_in(key, i)), value
 
@@ -278,7 +278,7 @@ def _train(
     return replace(outcome, status=outcome.status | bad)
 
 
-def _value(best: Minimizer, objective: descent.Objective, constraint: str) -> Float[Array, ""]:
+def _value(best: Minimizer, objective: _descent.Objective, constraint: str) -> Float[Array, ""]:
     """The closed form's loss without its constant.
 
     An orthonormal decoder has d columns even where the data determine fewer: those it cannot use
@@ -321,7 +321,7 @@ def _closed_form(
 def _outcome(
     decoder: Float[Array, "D d"],
     values: Float[Array, " steps"],
-    objective: descent.Objective,
+    objective: _descent.Objective,
     target: Float[Array, ""],
     retract: Callable[[Array], Array],
 ) -> Trained:

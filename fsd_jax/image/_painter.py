@@ -1,6 +1,6 @@
 """Drawn pictures: cartoon faces and critters, each a function of (style, role, seed, index).
 
-Also a script, which `fsd_jax.image.draw` starts in processes of its own: the renderer holds the
+Also a script, which `fsd_jax.image._draw` starts in processes of its own: the renderer holds the
 interpreter's lock, so threads would take turns. It imports no part of the library, because a
 worker that had to load JAX would take longer to start than to draw a hundred pictures.
 """

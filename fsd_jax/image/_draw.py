@@ -15,7 +15,7 @@ import numpy as np
 from fsd_jax import _checks
 
 STYLES, ROLES = ("avatars", "critters"), ("source", "target")
-"""What `fsd_jax.image.painter` draws; it is not asked, because loading it needs the extra."""
+"""What `fsd_jax.image._painter` draws; it is not asked, because loading it needs the extra."""
 Progress = Callable[[int, int], None]
 
 WORTH_A_PROCESS = 100
@@ -89,10 +89,10 @@ def _drawn(
     wanted = (os.cpu_count() or 1) if workers is None else workers
     wanted = min(wanted, len(indices) // WORTH_A_PROCESS)
     if wanted < 2:
-        from fsd_jax.image import painter
+        from fsd_jax.image import _painter
 
         for index in indices:
-            yield index, *painter.draw(style, role, seed, index, size)
+            yield index, *_painter.draw(style, role, seed, index, size)
         return
     arrived: queue.Queue = queue.Queue()
     with contextlib.ExitStack() as stack:
@@ -111,7 +111,7 @@ def _drawn(
 
 
 def _start(job: dict) -> subprocess.Popen[bytes]:
-    script = Path(__file__).with_name("painter.py")
+    script = Path(__file__).with_name("_painter.py")
     # The worker finds the packages that this process finds.
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     return subprocess.Popen(

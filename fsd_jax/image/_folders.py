@@ -10,9 +10,9 @@ import numpy as np
 
 from fsd_jax import _checks
 from fsd_jax._checks.arrays import logger
-from fsd_jax.image import decode, store
-from fsd_jax.image.draw import Progress
-from fsd_jax.image.listing import Listing, Valid, classes, listing, pictures_only
+from fsd_jax.image import _decode, _store
+from fsd_jax.image._draw import Progress
+from fsd_jax.image._listing import Listing, Valid, classes, listing, pictures_only
 from fsd_jax.image.task import ImageTask
 
 Skipped = list[tuple[Path, str]]
@@ -31,7 +31,7 @@ def folder(
     valid: Valid | None = None,
     seed: int = 0,
     on_error: str = "raise",
-    cache: store.Cache = None,
+    cache: _store.Cache = None,
     progress: Progress | None = None,
 ) -> ImageTask:
     """Your own images: ``path/source``, ``path/target`` and optionally ``path/heldout``.
@@ -70,7 +70,7 @@ def folder(
         ValueError: an image that cannot be read.
         ImportError: the extra ``image`` is not installed.
     """
-    look = decode.Look.checked(size, channels, fit, background)
+    look = _decode.Look.checked(size, channels, fit, background)
     _checks.choice("on_error", on_error, ("raise", "skip"))
     labels = _checks.boolean("labels", labels)
     _checks.callback("progress", progress)
@@ -84,11 +84,11 @@ def folder(
     given = classes(top / "source", found["source"]) if labels else None
     contents = _contents(found)
     recipe = {"look": asdict(look), "sets": _recipe(contents)}
-    arrays = store.stored("folder", recipe, cache)
+    arrays = _store.stored("folder", recipe, cache)
     if arrays is None:
         arrays = _read(found, contents, look, on_error, progress, skipped)
         if not skipped:
-            store.keep("folder", recipe, arrays, cache)
+            _store.keep("folder", recipe, arrays, cache)
     names = tuple(str(name) for name, _ in skipped)
     if names:
         logger.warning("%d images could not be read, the first is %s", len(names), names[0])
@@ -134,7 +134,7 @@ def _contents(found: Listing) -> dict[str, list[str]]:
 
     def content(path: Path) -> str:
         try:
-            return decode.sha256(path)
+            return _decode.sha256(path)
         except OSError as error:
             return str(error)
 
@@ -152,7 +152,7 @@ def _recipe(contents: dict[str, list[str]]) -> dict[str, Any]:
 def _read(
     found: Listing,
     contents: dict[str, list[str]],
-    look: decode.Look,
+    look: _decode.Look,
     on_error: str,
     progress: Progress | None,
     skipped: Skipped,
@@ -164,7 +164,7 @@ def _read(
         kept = []
         for path, content in zip(paths, contents[name], strict=True):
             try:
-                kept.append(decode.decoded(path, content, look))
+                kept.append(_decode.decoded(path, content, look))
             except Exception as error:
                 reason = str(error) or type(error).__name__
                 if on_error == "raise":

@@ -25,10 +25,12 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from fsd_jax import _checks, _linalg
-from fsd_jax.minimizer import descent
-from fsd_jax.minimizer.objective import QuadraticForm, decoder_moments, one_moment, whole_moment
+from fsd_jax.minimizer import _descent
+from fsd_jax.minimizer._objective import QuadraticForm, decoder_moments, one_moment, whole_moment
 from fsd_jax.moments import SecondMoment
 from fsd_jax.process import VP
+
+__all__ = ["Landscape", "critical_decoder", "measure", "predicted_spectrum"]
 
 MOST_ENTRIES = 2000
 
@@ -94,7 +96,7 @@ def critical_decoder(
     Raises:
         ValueError: indices that repeat or do not exist; values out of range.
     """
-    _checks.choice("constraint", constraint, descent.CONSTRAINTS)
+    _checks.choice("constraint", constraint, _descent.CONSTRAINTS)
     one_moment("moment", moment)
     index = _indices(moment, chosen)
     a, e, b = _coefficients(_form(moment, latent_variance, time, times, weights, process))
@@ -121,7 +123,7 @@ def predicted_spectrum(
 
     Implements: "The landscape (isotropic latent)".
     """
-    _checks.choice("constraint", constraint, descent.CONSTRAINTS)
+    _checks.choice("constraint", constraint, _descent.CONSTRAINTS)
     whole_moment("moment", moment)
     index = _indices(moment, chosen)
     a, e, b = _coefficients(_form(moment, latent_variance, time, times, weights, process))
@@ -185,7 +187,7 @@ def measure(
             f"decoder has D = {ambient} rows but the moment has D = {moment.basis.shape[0]}; "
             "they must come from the same space"
         )
-    _checks.choice("constraint", constraint, descent.CONSTRAINTS)
+    _checks.choice("constraint", constraint, _descent.CONSTRAINTS)
     if constraint == "orthonormal":
         _checks.orthonormal("decoder", V)
     form = _form(moment, latent_variance, time, times, weights, process)
@@ -208,7 +210,7 @@ def _derivatives(
     constraint: str,
 ) -> tuple[Float[Array, "Dd Dd"], Float[Array, " Dd"]]:
     """Hessian and gradient of the loss, pulled back through the polar factor if orthonormal."""
-    retract = descent.retraction(constraint, "polar")
+    retract = _descent.retraction(constraint, "polar")
 
     def loss(flat: Array) -> Array:
         B, M = decoder_moments(retract(flat.reshape(V.shape)), moment)
