@@ -13,19 +13,21 @@ from fsd_jax._version import __version__
 if TYPE_CHECKING:
     from fsd_jax import image, landscape, latent_net, ledger, sampler, simulate, sweep, theory
     from fsd_jax._checks import DataWarning, Status, describe
-    from fsd_jax.fewshot.adapt import finetune, source_as_is, target_only
-    from fsd_jax.fewshot.model import FewShotModel
-    from fsd_jax.fewshot.report import Report
-    from fsd_jax.fewshot.source import PretrainedModel, pretrain
-    from fsd_jax.fewshot.storage import load, save
-    from fsd_jax.latent import (
+    from fsd_jax._latent import (
         GaussianLatent,
         GaussianMixture,
         LatentConstants,
         UniformLatent,
         latent_constants,
     )
-    from fsd_jax.linear_model import LinearProblem, ThinGaussian
+    from fsd_jax._linear_model import LinearProblem, ThinGaussian
+    from fsd_jax._moments import SecondMoment
+    from fsd_jax._process import VP, geometric_grid, paper_grid, uniform_grid
+    from fsd_jax.fewshot.adapt import finetune, source_as_is, target_only
+    from fsd_jax.fewshot.model import FewShotModel
+    from fsd_jax.fewshot.report import Report
+    from fsd_jax.fewshot.source import PretrainedModel, pretrain
+    from fsd_jax.fewshot.storage import load, save
     from fsd_jax.minimizer._closed_form import (
         Minimizer,
         orthonormal_minimizer,
@@ -35,8 +37,6 @@ if TYPE_CHECKING:
     from fsd_jax.minimizer._objective import expected_loss, monte_carlo_loss
     from fsd_jax.minimizer._ridge import pooled_moment, ridge_minimizer
     from fsd_jax.minimizer._trained import Trained, train
-    from fsd_jax.moments import SecondMoment
-    from fsd_jax.process import VP, geometric_grid, paper_grid, uniform_grid
     from fsd_jax.score._empirical import DecodedScore, EmpiricalScore
     from fsd_jax.score._errors import principal_angles, score_error, subspace_error
     from fsd_jax.score._laws import bures_w2, gaussian_kl
@@ -103,14 +103,14 @@ _HOMES = {
     "fewshot.report": "Report",
     "fewshot.source": "PretrainedModel pretrain",
     "fewshot.storage": "load save",
-    "latent": "GaussianLatent GaussianMixture LatentConstants UniformLatent latent_constants",
-    "linear_model": "LinearProblem ThinGaussian",
+    "_latent": "GaussianLatent GaussianMixture LatentConstants UniformLatent latent_constants",
+    "_linear_model": "LinearProblem ThinGaussian",
     "minimizer._closed_form": "Minimizer orthonormal_minimizer paper_formula rank_minimizer",
     "minimizer._objective": "expected_loss monte_carlo_loss",
     "minimizer._ridge": "pooled_moment ridge_minimizer",
     "minimizer._trained": "Trained train",
-    "moments": "SecondMoment",
-    "process": "VP geometric_grid paper_grid uniform_grid",
+    "_moments": "SecondMoment",
+    "_process": "VP geometric_grid paper_grid uniform_grid",
     "score._empirical": "DecodedScore EmpiricalScore",
     "score._errors": "principal_angles score_error subspace_error",
     "score._laws": "bures_w2 gaussian_kl",

@@ -25,10 +25,10 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from fsd_jax import _checks, _linalg
+from fsd_jax._moments import SecondMoment
+from fsd_jax._process import VP
 from fsd_jax.minimizer import _descent
 from fsd_jax.minimizer._objective import QuadraticForm, decoder_moments, one_moment, whole_moment
-from fsd_jax.moments import SecondMoment
-from fsd_jax.process import VP
 
 __all__ = ["Landscape", "critical_decoder", "measure", "predicted_spectrum"]
 

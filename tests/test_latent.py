@@ -5,7 +5,7 @@ import pytest
 from scipy import special, stats
 
 import fsd_jax as fsd
-from fsd_jax.latent import Latent
+from fsd_jax._latent import Latent
 
 
 def test_create_broadcasts_a_scalar():

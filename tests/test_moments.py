@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import fsd_jax as fsd
-from fsd_jax import Status, _linalg, _stream, moments
+from fsd_jax import Status, _linalg, _moments, _stream
 from tests import reference
 
 ROUTES = ["svd", "gram", "krylov", "covariance", "stream"]
@@ -369,7 +369,7 @@ def test_vmapped_equals_looped():
 @pytest.mark.oldest
 def test_one_compilation_for_masks_of_differing_n():
     x = _data(13, 17, k=3)
-    counted = moments._from_samples
+    counted = _moments._from_samples
     fsd.SecondMoment.from_samples(x, rank=3, mask=np.arange(13) < 4)
     before = counted._cache_size()
     for n in (3, 5, 13):

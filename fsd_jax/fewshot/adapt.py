@@ -5,13 +5,13 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Int
 
 from fsd_jax import _checks
+from fsd_jax._process import VP
 from fsd_jax.fewshot import duplicates
 from fsd_jax.fewshot import fit as fitting
 from fsd_jax.fewshot.fit import Recipe
 from fsd_jax.fewshot.model import FewShotModel
 from fsd_jax.fewshot.oddities import target_notes
 from fsd_jax.fewshot.source import PretrainedModel
-from fsd_jax.process import VP
 
 
 def finetune(

@@ -9,10 +9,10 @@ from jaxtyping import Array, Bool, Float, Int
 
 from fsd_jax import _checks, _linalg, _spectra, _sums
 from fsd_jax._checks import Status
+from fsd_jax._moments import SecondMoment
+from fsd_jax._process import VP
 from fsd_jax.fewshot.source import PretrainedModel
 from fsd_jax.minimizer._closed_form import Minimizer, orthonormal_minimizer, rank_minimizer
-from fsd_jax.moments import SecondMoment
-from fsd_jax.process import VP
 from fsd_jax.score._linear import LinearScore
 
 

@@ -11,10 +11,10 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Key
 
 from fsd_jax import _checks, _sums
+from fsd_jax._linear_model import ThinGaussian
 from fsd_jax.fewshot.fit import Recipe
 from fsd_jax.fewshot.report import Report
 from fsd_jax.fewshot.source import PretrainedModel
-from fsd_jax.linear_model import ThinGaussian
 from fsd_jax.sampler._grid import METHODS
 from fsd_jax.sampler._latent import sample_latent
 from fsd_jax.score._linear import LinearScore

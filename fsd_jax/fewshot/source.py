@@ -10,9 +10,9 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Key
 
 from fsd_jax import _checks, _linalg
+from fsd_jax._moments import SecondMoment
+from fsd_jax._process import VP
 from fsd_jax.fewshot.columns import source_notes
-from fsd_jax.moments import SecondMoment
-from fsd_jax.process import VP
 
 
 @jax.tree_util.register_dataclass

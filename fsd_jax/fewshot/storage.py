@@ -11,10 +11,10 @@ import numpy as np
 
 from fsd_jax import _checks, _files
 from fsd_jax._checks import ERRORS, Status
+from fsd_jax._process import VP
 from fsd_jax.fewshot.fit import Recipe
 from fsd_jax.fewshot.model import FewShotModel
 from fsd_jax.fewshot.source import PretrainedModel
-from fsd_jax.process import VP
 from fsd_jax.score._linear import LinearScore
 
 _STORED = {c.__name__: c for c in (PretrainedModel, FewShotModel, LinearScore, Recipe, VP)}

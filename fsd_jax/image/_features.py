@@ -6,8 +6,8 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from fsd_jax import _checks
+from fsd_jax._moments import SecondMoment
 from fsd_jax.image._rows import rows, widened
-from fsd_jax.moments import SecondMoment
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)

@@ -16,11 +16,11 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
 from fsd_jax import _checks, _linalg
+from fsd_jax._process import VP
 from fsd_jax.image import _neighbours
 from fsd_jax.image._bootstrap import DRAWS, Estimate, bootstrap, mean_of, share_of
 from fsd_jax.image._features import Features
 from fsd_jax.image._rows import BLOCK, Rows, common, rows, same_width, samples_of
-from fsd_jax.process import VP
 
 __all__ = [
     "Estimate",

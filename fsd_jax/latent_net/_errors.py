@@ -9,8 +9,8 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
 from fsd_jax import _checks, _linalg
+from fsd_jax._linear_model import LinearProblem
 from fsd_jax.latent_net._relu import NetScore
-from fsd_jax.linear_model import LinearProblem
 
 
 @jax.tree_util.register_dataclass

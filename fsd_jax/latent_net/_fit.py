@@ -10,6 +10,8 @@ from jaxtyping import Array, Float, Int, Key
 
 from fsd_jax import _checks, _linalg
 from fsd_jax._checks import Status
+from fsd_jax._moments import SecondMoment
+from fsd_jax._process import VP
 from fsd_jax.fewshot.fit import complete
 from fsd_jax.latent_net._descent import (
     Assemble,
@@ -29,8 +31,6 @@ from fsd_jax.latent_net._relu import (
 )
 from fsd_jax.latent_net._rotation import STARTS, search_rotation
 from fsd_jax.minimizer._closed_form import orthonormal_minimizer
-from fsd_jax.moments import SecondMoment
-from fsd_jax.process import VP
 
 MODES = ("decoder", "rotation", "everything", "scratch")
 

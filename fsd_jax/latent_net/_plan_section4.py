@@ -12,13 +12,13 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
 from fsd_jax import _checks, _linalg
-from fsd_jax.latent import GaussianMixture
+from fsd_jax._latent import GaussianMixture
+from fsd_jax._linear_model import LinearProblem
+from fsd_jax._process import VP
 from fsd_jax.latent_net._descent import Recipe
 from fsd_jax.latent_net._errors import NetError, net_score_error
 from fsd_jax.latent_net._fit import finetune, pretrain
 from fsd_jax.latent_net._relu import check_widths
-from fsd_jax.linear_model import LinearProblem
-from fsd_jax.process import VP
 from fsd_jax.simulate._inputs import draw_dtype
 from fsd_jax.sweep import Plan, plan
 from fsd_jax.sweep._plan import MOST_SIZE, axis, size, word

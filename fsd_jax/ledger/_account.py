@@ -16,9 +16,9 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float
 
 from fsd_jax import _checks, _linalg
+from fsd_jax._linear_model import LinearProblem, ThinGaussian
+from fsd_jax._process import VP
 from fsd_jax.ledger._ledger import EFFORTS, INGREDIENTS, Ledger
-from fsd_jax.linear_model import LinearProblem, ThinGaussian
-from fsd_jax.process import VP
 from fsd_jax.sampler._grid import METHODS, Steps, steps_of
 from fsd_jax.sampler._law import law_of_estimates, law_of_steps
 from fsd_jax.sampler._limit import continuous_limit, has_diagonal_mixing

@@ -17,9 +17,9 @@ from jaxtyping import Array, Float, Int
 
 from fsd_jax import _checks, _linalg
 from fsd_jax._checks import Status
+from fsd_jax._moments import ROUTES, SecondMoment
+from fsd_jax._process import VP
 from fsd_jax.minimizer._objective import QuadraticForm, one_moment, whole_moment
-from fsd_jax.moments import ROUTES, SecondMoment
-from fsd_jax.process import VP
 
 
 @jax.tree_util.register_dataclass

@@ -14,14 +14,14 @@ import optax
 from jaxtyping import Array, Bool, Float, Key
 
 from fsd_jax import _linalg
+from fsd_jax._moments import SecondMoment
+from fsd_jax._process import VP
 from fsd_jax.minimizer._objective import (
     QuadraticForm,
     decoder_moments,
     relative_gains,
     relative_weights,
 )
-from fsd_jax.moments import SecondMoment
-from fsd_jax.process import VP
 
 CONSTRAINTS = ("rank", "orthonormal")
 RETRACTIONS = ("polar", "qr")

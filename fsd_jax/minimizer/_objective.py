@@ -21,8 +21,8 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Key
 
 from fsd_jax import _checks, _linalg, _sums
-from fsd_jax.moments import SecondMoment
-from fsd_jax.process import VP
+from fsd_jax._moments import SecondMoment
+from fsd_jax._process import VP
 
 
 @jax.tree_util.register_dataclass

@@ -12,10 +12,10 @@ from jaxtyping import Array, Float
 
 from fsd_jax import _checks, _linalg
 from fsd_jax._checks import Status
+from fsd_jax._moments import ROUTES, SecondMoment
+from fsd_jax._process import VP
 from fsd_jax.minimizer._closed_form import Minimizer
 from fsd_jax.minimizer._objective import QuadraticForm, one_moment, whole_moment
-from fsd_jax.moments import ROUTES, SecondMoment
-from fsd_jax.process import VP
 
 
 def ridge_minimizer(

@@ -13,11 +13,11 @@ from jaxtyping import Array, Float, Int, Key
 
 from fsd_jax import _checks, _linalg
 from fsd_jax._checks import Status
+from fsd_jax._moments import SecondMoment
+from fsd_jax._process import VP
 from fsd_jax.minimizer import _descent
 from fsd_jax.minimizer._closed_form import Minimizer, orthonormal_minimizer, rank_minimizer
 from fsd_jax.minimizer._objective import QuadraticForm, decoder_moments, one_moment
-from fsd_jax.moments import SecondMoment
-from fsd_jax.process import VP
 
 
 @jax.tree_util.register_dataclass

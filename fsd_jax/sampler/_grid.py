@@ -13,7 +13,7 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float
 
 from fsd_jax import _checks
-from fsd_jax.process import VP
+from fsd_jax._process import VP
 
 METHODS = ("ei_sde", "em_sde", "ei_ode", "heun_ode")
 """Exponential integrator (EI) and Euler-Maruyama (EM) for the reverse SDE; EI and Heun for the

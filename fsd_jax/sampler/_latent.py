@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
 from fsd_jax import _checks, _linalg, _points
-from fsd_jax.process import VP
+from fsd_jax._process import VP
 from fsd_jax.sampler._grid import Steps, steps_of
 from fsd_jax.sampler._law import transition_of
 from fsd_jax.sampler._reverse import Score, normals, sample, threefry

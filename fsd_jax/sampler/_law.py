@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from fsd_jax import _checks, _linalg, _points
-from fsd_jax.linear_model import ThinGaussian, checked_law
+from fsd_jax._linear_model import ThinGaussian, checked_law
 from fsd_jax.sampler._grid import METHODS, Coefficients, Steps, coefficients, steps_of, tweedie
 from fsd_jax.score._linear import LinearScore, checked_score
 

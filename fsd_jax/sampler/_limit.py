@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from fsd_jax import _checks
-from fsd_jax.linear_model import ThinGaussian
+from fsd_jax._linear_model import ThinGaussian
 from fsd_jax.sampler._grid import tweedie
 from fsd_jax.sampler._law import Transition, arrive, centre_of, checked_pair, finite_law, then
 from fsd_jax.score._linear import LinearScore

@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Key
 
 from fsd_jax import _checks, _points
-from fsd_jax.process import VP
+from fsd_jax._process import VP
 from fsd_jax.sampler._grid import METHODS, Steps, check_stable, coefficients, steps_of, tweedie
 from fsd_jax.score._linear import LinearScore
 

@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from fsd_jax import _checks, _linalg, _points
-from fsd_jax.process import VP
+from fsd_jax._process import VP
 
 TRUSTED = 0.01
 """Rounding of a logit by products that is let pass."""

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from fsd_jax import _linalg
-from fsd_jax.linear_model import ThinGaussian, law_pair
+from fsd_jax._linear_model import ThinGaussian, law_pair
 
 
 def gaussian_kl(p: ThinGaussian, q: ThinGaussian) -> Float[Array, ""]:

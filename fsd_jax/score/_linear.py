@@ -10,8 +10,8 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from fsd_jax import _checks, _linalg, _points
+from fsd_jax._process import VP
 from fsd_jax.minimizer._closed_form import Minimizer
-from fsd_jax.process import VP
 
 
 @jax.tree_util.register_dataclass

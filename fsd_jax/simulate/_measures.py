@@ -10,7 +10,7 @@ less another, so they keep them however small or large ``r`` is.
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fsd_jax.process import VP
+from fsd_jax._process import VP
 from fsd_jax.simulate._chi_square import ChiSquares, log1p_tail
 from fsd_jax.simulate._spectra import WishartSpectra
 

@@ -13,7 +13,7 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, Key
 
 from fsd_jax import _checks
-from fsd_jax.process import VP
+from fsd_jax._process import VP
 from fsd_jax.simulate._chi_square import ChiSquares, draw, stable_key
 from fsd_jax.simulate._inputs import (
     METHODS,

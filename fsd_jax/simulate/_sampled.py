@@ -12,11 +12,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from fsd_jax import _checks, _linalg
-from fsd_jax.latent import GaussianLatent
-from fsd_jax.linear_model import LinearProblem, ThinGaussian
+from fsd_jax._latent import GaussianLatent
+from fsd_jax._linear_model import LinearProblem, ThinGaussian
+from fsd_jax._moments import SecondMoment
+from fsd_jax._process import VP
 from fsd_jax.minimizer._closed_form import Minimizer, orthonormal_minimizer, rank_minimizer
-from fsd_jax.moments import SecondMoment
-from fsd_jax.process import VP
 from fsd_jax.score._errors import score_error, subspace_error
 from fsd_jax.score._laws import divergence_excess, gaussian_kl
 from fsd_jax.score._linear import LinearScore

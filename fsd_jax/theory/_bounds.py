@@ -7,7 +7,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from fsd_jax import _checks
-from fsd_jax.process import VP
+from fsd_jax._process import VP
 
 MOST = 10**60
 """Largest number of samples or dimensions in a bound."""

@@ -7,7 +7,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from fsd_jax import _checks
-from fsd_jax.process import VP
+from fsd_jax._process import VP
 from fsd_jax.theory._expansions import centred_marchenko_pastur
 from fsd_jax.theory._sizes import draws, shares, sizes
 from fsd_jax.theory._wishart import (

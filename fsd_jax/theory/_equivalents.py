@@ -6,7 +6,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from fsd_jax import _checks
-from fsd_jax.process import VP
+from fsd_jax._process import VP
 from fsd_jax.theory._wishart import MOST_SAMPLES
 
 STEPS = 200

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fsd_jax import _checks
-from fsd_jax.process import VP
+from fsd_jax._process import VP
 from fsd_jax.theory._curves import (
     ESTIMATORS,
     expected_kl,

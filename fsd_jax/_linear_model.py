@@ -9,8 +9,8 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
 from fsd_jax import _checks, _linalg, _points
-from fsd_jax.latent import GaussianLatent, Latent
-from fsd_jax.process import VP
+from fsd_jax._latent import GaussianLatent, Latent
+from fsd_jax._process import VP
 
 
 @jax.tree_util.register_dataclass
