@@ -6,9 +6,11 @@ tests/public_api.json.
 
 import ast
 import configparser
+import importlib
 import inspect
 import json
 import pathlib
+import pkgutil
 import re
 import subprocess
 import sys
@@ -145,6 +147,31 @@ def test_names_that_are_loaded_late_live_where_type_checkers_see_them():
     with pytest.raises(AttributeError, match="no attribute 'nowhere'"):
         _ = fsd_jax.nowhere
     assert not any(hasattr(fsd_jax, name) for name in ("a.b", "", "__wrapped__"))
+
+
+def _public_modules():
+    """Whatever can be imported without a step on an underscore."""
+    for found in pkgutil.walk_packages(fsd_jax.__path__, "fsd_jax."):
+        if "._" not in found.name and not found.name.startswith("fsd_jax.fewshot."):
+            yield importlib.import_module(found.name)
+
+
+def test_every_public_name_has_one_path():
+    """In the ``__all__`` of the package, of a room, or of a part of a room that lists its parts."""
+    paths, unlisted = {}, []
+    for module in [fsd_jax, *_public_modules()]:
+        here = [name for name in vars(module) if name[0] != "_"]
+        defined = [
+            n for n in here if getattr(getattr(module, n), "__module__", 0) == module.__name__
+        ]
+        unlisted += [module.__name__] if defined and not hasattr(module, "__all__") else []
+        for name in getattr(module, "__all__", []):
+            value = getattr(module, name)
+            if hasattr(value, "__qualname__"):
+                paths.setdefault(value, []).append(f"{module.__name__}.{name}")
+    assert not unlisted, "modules without __all__: underscore them, or list what is public"
+    assert not {tuple(found) for found in paths.values() if len(found) > 1}
+    assert len(paths) > 100
 
 
 @pytest.mark.parametrize("path", FILES, ids=_id)

@@ -1,7 +1,7 @@
 """What should come out: exact expectations, expansions, bounds and plans, on the host."""
 
 from fsd_jax.theory._bounds import (
-    Estimate,
+    FormulaValue,
     LeastConstant,
     least_constant,
     log_exponent,
@@ -23,16 +23,16 @@ from fsd_jax.theory._expansions import (
     spiked_threshold,
 )
 from fsd_jax.theory._lemmas import lemma_b_1, lemma_b_2, lemma_d_1, lemma_d_2, lemma_d_3
-from fsd_jax.theory._planner import Plan, plan
+from fsd_jax.theory._planner import SampleSize, plan
 from fsd_jax.theory._rates import Slope, loglog_slope
 from fsd_jax.theory._table_one import samples_by_rule, table_one
 from fsd_jax.theory._wishart import wishart_covariance, wishart_mean
 
 __all__ = [
     "DeterministicEquivalent",
-    "Estimate",
+    "FormulaValue",
     "LeastConstant",
-    "Plan",
+    "SampleSize",
     "Slope",
     "deterministic_equivalent",
     "diagonal_gain_error",

@@ -14,7 +14,7 @@ MOST = 10**60
 
 
 @dataclass(frozen=True, kw_only=True)
-class Estimate:
+class FormulaValue:
     """What a statement gives for one setting.
 
     Attributes:
@@ -79,7 +79,7 @@ def theorem_4_3(
     delta: float = 1e-3,
     T: float = 10.0,
     failure: float = 0.05,
-) -> Estimate:
+) -> FormulaValue:
     """Bound on the score error averaged over ``t`` uniform on ``[delta, T]``, with constant one.
 
         [ (1+beta)^2 D d^3/(delta (T - delta) sqrt(n_ta))
@@ -136,7 +136,7 @@ def theorem_4_3(
     source = (d + energy) * d**2 * rate**2 / (delta**2 * least) * log
     source *= math.exp(-(2 - 2 * alpha) / (d + 5) * math.log(n_s))
     valid, reason = _sizes_match(d, n, n_s, alpha)
-    return Estimate(
+    return FormulaValue(
         value=target + source,
         terms={"target": target, "source": source},
         valid=valid,
@@ -170,7 +170,7 @@ def theorem_5_2(
     delta: float = 1e-3,
     failure: float = 0.05,
     process: VP = VP(),
-) -> Estimate:
+) -> FormulaValue:
     """Bound on ``|| VV' - AA' ||_F^2`` of the empirical solution, with constant one.
 
         d log(1/failure)/(m^2 lambda^2 + s2)
@@ -229,7 +229,7 @@ def theorem_5_2(
             f"n_ta = {n} < d = {d}: the second moment has rank n_ta, Lemma 5.1's infimum over "
             f"rank d is not attained, and the error is at least d - n_ta = {d - n}"
         )
-    return Estimate(
+    return FormulaValue(
         value=target + source,
         terms={"target": target, "source": source},
         valid=n >= d,

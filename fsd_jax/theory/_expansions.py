@@ -7,7 +7,7 @@ from jax.typing import ArrayLike
 
 from fsd_jax import _checks
 from fsd_jax._process import VP
-from fsd_jax.theory._bounds import Estimate, samples
+from fsd_jax.theory._bounds import FormulaValue, samples
 from fsd_jax.theory._wishart import MOST_SAMPLES, Centred, centred_values, check_function
 
 PANELS, NODES = 48, 16
@@ -178,7 +178,7 @@ def diagonal_gain_error(
     time: float,
     n_s: int | None = None,
     process: VP = VP(),
-) -> Estimate:
+) -> FormulaValue:
     """``E || V G V' - A G* A' ||_F^2`` of the orthonormal minimiser, diagonal latent, many samples.
 
         (m^2 s2)^2 [ sum_{i != j} h_i h_j/n_ta + sum_i 2 h_i^2/n_s ],
@@ -233,7 +233,7 @@ def diagonal_gain_error(
         )
     if perfect:
         source = 0.0
-    return Estimate(
+    return FormulaValue(
         value=target + source,
         terms={"target": target, "source": source},
         valid=valid,

@@ -4,7 +4,7 @@ import math
 
 from fsd_jax import _checks
 from fsd_jax.theory._bounds import (
-    Estimate,
+    FormulaValue,
     confidence,
     interval,
     log_exponent,
@@ -24,7 +24,7 @@ def lemma_b_1(
     delta: float = 1e-3,
     T: float = 10.0,
     failure: float = 0.05,
-) -> Estimate:
+) -> FormulaValue:
     """Bound on the target's score error, integrated over ``[delta, T]``, with the right decoder.
 
         d/delta eps^2 + (T - delta) (d + C_Z) d^2 beta^2/(delta^2 c_0) n_s^(-(2-2 alpha)/(d+5)) log
@@ -73,7 +73,7 @@ def lemma_b_1(
     network = d / early * eps**2
     largest = math.exp(-exponent * math.log(n_s))
     words = "holds" if eps <= largest else "fails"
-    return Estimate(
+    return FormulaValue(
         value=network + source,
         terms={"network": network, "source": source},
         valid=eps <= largest,
@@ -84,7 +84,7 @@ def lemma_b_1(
 
 def lemma_d_3(
     *, latent_dim: int, ambient_dim: int, n_s: int, delta: float = 1e-3, failure: float = 0.05
-) -> Estimate:
+) -> FormulaValue:
     """Bound on the pre-trained score error for a Gaussian latent, averaged over ``[delta, T]``.
 
         (1/delta) sqrt((d^2 + D d) log(D d n_s) max(d^2, D) log(1/failure)/n_s)
@@ -118,7 +118,7 @@ def lemma_d_3(
     n = samples("n_s", n_s)
     spread = (d**2 + D * d) * math.log(D * d * n) * max(d**2, D) * confidence(failure)
     value = (spread / n) ** 0.5 / number("delta", delta)
-    return Estimate(
+    return FormulaValue(
         value=value,
         terms={"source": value},
         valid=True,
@@ -136,7 +136,7 @@ def lemma_b_2(
     output_bound: float,
     lipschitz: float,
     delta: float = 1e-3,
-) -> Estimate:
+) -> FormulaValue:
     """Bound on the logarithm of the covering number of the fine-tuned class, with constant one.
 
         2 D d log(1 + 6 K gamma sqrt(d) (3R + sqrt(D log D))/(delta iota))
@@ -174,7 +174,7 @@ def lemma_b_2(
     scale = 6 * number("output_bound", output_bound) * number("lipschitz", lipschitz)
     resolution = number("delta", delta) * number("accuracy", accuracy)
     value = 2 * D * d * math.log1p(scale * d**0.5 * reach / resolution)
-    return Estimate(
+    return FormulaValue(
         value=value,
         terms={"entries": value},
         valid=True,
@@ -192,7 +192,7 @@ def lemma_d_1(
     slack: float,
     side: str = "above",
     failure: float = 0.05,
-) -> Estimate:
+) -> FormulaValue:
     """How far means and expectations of functions into ``[0, B]`` may differ, uniformly.
 
     With probability ``1 - failure``, for every function of the class,
@@ -234,7 +234,7 @@ def lemma_d_1(
     )
     factor = 1 + (3 if side == "above" else 6) / share
     main = factor * number("bound", bound) / (3 * size) * (cover + confidence(failure))
-    return Estimate(
+    return FormulaValue(
         value=main + (2 + share) * tau,
         terms={"class": main, "cover": (2 + share) * tau},
         valid=True,
@@ -244,7 +244,7 @@ def lemma_d_1(
 
 def lemma_d_2(
     *, latent_dim: int, n: int, subgaussian: float = 1.0, failure: float = 0.05
-) -> Estimate:
+) -> FormulaValue:
     """Bound on ``|| (1/n) sum a_i a_i' - I ||`` for whitened vectors: ``2 rho^2 sqrt(x)``.
 
     Here ``x = (d + log(1/failure))/n``. Stated for every ``n``, but the proof's Bernstein
@@ -277,7 +277,7 @@ def lemma_d_2(
     d, size = samples("latent_dim", latent_dim), samples("n", n)
     x = (d + confidence(failure)) / size
     value = 2 * number("subgaussian", subgaussian) * x**0.5
-    return Estimate(
+    return FormulaValue(
         value=value,
         terms={"deviation": value},
         valid=x <= 1,

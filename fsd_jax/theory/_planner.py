@@ -26,7 +26,7 @@ MOST = 10**15
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class SampleSize:
     """An answer to "how many target samples?".
 
     Attributes:
@@ -57,7 +57,7 @@ def plan(
     latent_variance: float | None = None,
     time: float | None = None,
     process: VP = VP(),
-) -> Plan:
+) -> SampleSize:
     """How many target samples are needed.
 
     Rules:
@@ -139,8 +139,8 @@ def plan(
         n_ta = samples_by_rule(n_s=n_s or 0, latent_dim=d, rule=rule)
         reason = _paper_reason(rule)
     if n_ta is None:
-        return Plan(n_ta=None, rule=rule, reason=f"{reason}; {_floor_words(d, 0)}")
-    return Plan(
+        return SampleSize(n_ta=None, rule=rule, reason=f"{reason}; {_floor_words(d, 0)}")
+    return SampleSize(
         n_ta=n_ta,
         rule=rule,
         reason=f"{reason}; {_floor_words(d, n_ta)}",
