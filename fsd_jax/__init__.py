@@ -12,6 +12,7 @@ from fsd_jax._version import __version__
 
 if TYPE_CHECKING:
     from fsd_jax import image, landscape, latent_net, ledger, sampler, simulate, sweep, theory
+    from fsd_jax._audit import Audit, audit
     from fsd_jax._checks import DataWarning, Status, describe
     from fsd_jax._latent import (
         GaussianLatent,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "VP",
+    "Audit",
     "DataWarning",
     "DecodedScore",
     "EmpiricalScore",
@@ -62,6 +64,7 @@ __all__ = [
     "Trained",
     "UniformLatent",
     "__version__",
+    "audit",
     "bures_w2",
     "describe",
     "expected_loss",
@@ -98,6 +101,7 @@ __all__ = [
 
 _HOMES = {
     "_checks": "DataWarning Status describe",
+    "_audit": "Audit audit",
     "fewshot.adapt": "finetune source_as_is target_only",
     "fewshot.model": "FewShotModel",
     "fewshot.report": "Report",

@@ -14,8 +14,10 @@ TIE = 1e-10
 """Share by which a squared distance may be off where many training points are as far away."""
 
 
-def nearest(samples: Rows, train: Rows, count: int) -> np.ndarray:
-    """``(n, count)`` distances of each sample to its nearest training points, increasing.
+def nearest(samples: Rows, train: Rows, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """``(n, count)`` distances of each sample to its nearest training points, and which those are.
+
+    Distances increase along a row; of equally near points the first one comes first.
 
     ``|a|^2 + |b|^2 - 2 a'b`` loses the digits of small distances. It serves to find the training
     points that are least far away by its own error bound; their distances are then measured by
@@ -24,14 +26,18 @@ def nearest(samples: Rows, train: Rows, count: int) -> np.ndarray:
     """
     x, y = common(samples, train)
     place, least = _candidates(x, y)
-    found = np.empty((len(x), count))
+    # In the order of the training points, of which the first is to win a tie.
+    place.sort(axis=1)
+    found, which = np.empty((len(x), count)), np.empty((len(x), count), np.intp)
     for part in x.slices(BLOCK // place.shape[1]):
-        differences = x.block(part, shifted=False)[:, None] - _picked(y, place[part])
-        found[part] = np.sort(_norms(differences), axis=1)[:, :count]
+        lengths = _norms(x.block(part, shifted=False)[:, None] - _picked(y, place[part]))
+        best = np.argsort(lengths, axis=1, kind="stable")[:, :count]
+        found[part] = np.take_along_axis(lengths, best, axis=1)
+        which[part] = np.take_along_axis(place[part], best, axis=1)
     if place.shape[1] < len(y):
         unsure = np.flatnonzero(~(least >= (1 - TIE) * found[:, -1] ** 2))
-        found[unsure] = _directly(x, y, unsure, count)
-    return np.ldexp(found, x.exponent)
+        found[unsure], which[unsure] = _directly(x, y, unsure, count)
+    return np.ldexp(found, x.exponent), which
 
 
 def _picked(y: Rows, place: np.ndarray) -> np.ndarray:
@@ -62,15 +68,18 @@ def _candidates(x: Rows, y: Rows) -> tuple[np.ndarray, np.ndarray]:
     return place, np.max(bound, axis=1)
 
 
-def _directly(x: Rows, y: Rows, which: np.ndarray, count: int) -> np.ndarray:
+def _directly(x: Rows, y: Rows, which: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """The same by differences with every training point."""
     found = np.full((len(which), count), np.inf)
+    place = np.zeros((len(which), count), np.intp)
     for there in y.slices():
         b = y.block(there, shifted=False)
         for i, row in enumerate(which):
-            distances = _norms(b - x.block(slice(row, row + 1), shifted=False))
-            found[i] = np.sort(np.append(found[i], distances))[:count]
-    return found
+            lengths = np.append(found[i], _norms(b - x.block(slice(row, row + 1), shifted=False)))
+            places = np.append(place[i], np.arange(there.start, there.stop))
+            best = np.argsort(lengths, kind="stable")[:count]
+            found[i], place[i] = lengths[best], places[best]
+    return found, place
 
 
 def _norms(differences: np.ndarray) -> np.ndarray:

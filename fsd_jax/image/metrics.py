@@ -66,7 +66,7 @@ def _nearest(samples: ArrayLike, train: ArrayLike, count: int) -> np.ndarray:
         raise ValueError(
             f"train has {len(different)} row that is not a repetition and needs at least {count}"
         )
-    return _neighbours.nearest(x, different, count)
+    return _neighbours.nearest(x, different, count)[0]
 
 
 def memorised_fraction(
