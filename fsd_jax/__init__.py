@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Any
 from fsd_jax._version import __version__
 
 if TYPE_CHECKING:
-    from fsd_jax import image, landscape, latent_net, ledger, sampler, simulate, sweep, theory
+    from fsd_jax import (
+        image,
+        landscape,
+        latent_net,
+        ledger,
+        readout,
+        sampler,
+        simulate,
+        sweep,
+        theory,
+    )
     from fsd_jax._audit import Audit, audit
     from fsd_jax._checks import DataWarning, Status, describe
     from fsd_jax._latent import (
@@ -85,6 +95,7 @@ __all__ = [
     "pretrain",
     "principal_angles",
     "rank_minimizer",
+    "readout",
     "ridge_minimizer",
     "sampler",
     "save",

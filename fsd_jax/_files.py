@@ -272,6 +272,28 @@ def read_record(
     return value
 
 
+def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray]) -> None:
+    """Store arrays as they are, by name, as npz."""
+    write_atomically(path, lambda file: np.savez(file, allow_pickle=False, **arrays))
+
+
+def read_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """Read what `write_arrays` wrote, on the host, and compare its checksums.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not such a file, or a damaged one.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [info.filename.removesuffix(".npy") for info in archive.infolist()]
+            return {name: _member(archive, name) for name in names}
+    except (FileNotFoundError, PermissionError):
+        raise
+    except Exception as error:  # Whatever a parser thinks of damaged bytes.
+        raise _damaged(path, error) from None
+
+
 def _damaged(path: str | os.PathLike[str], why: object) -> ValueError:
     words = str(why) or type(why).__name__
     return ValueError(
