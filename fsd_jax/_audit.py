@@ -16,8 +16,8 @@ from jax.typing import ArrayLike
 from jaxtyping import Array
 
 from fsd_jax import _checks
-from fsd_jax.image import _neighbours as neighbours
-from fsd_jax.image._rows import Rows, rows, same_width
+from fsd_jax import _neighbours
+from fsd_jax._rows import Rows, rows, same_width
 
 LEAST_HELDOUT = 20
 """Fewer have no 5% quantile: the first of them would already lie above it."""
@@ -105,7 +105,7 @@ def audit(
     made, known, real = _measured(features, generated=generated, train=train, heldout=heldout)
     rng = np.random.default_rng(_seed(key))
     yardstick, repeated = _counted(known, real)
-    distances, nearest = (found[:, 0] for found in neighbours.nearest(made, known, 1))
+    distances, nearest = (found[:, 0] for found in _neighbours.nearest(made, known, 1))
     found: dict[str, Any] = dict.fromkeys(("share", "low", "high", "p_value"))
     if len(yardstick) < LEAST_HELDOUT:
         words = f"Cannot judge: {len(yardstick)} held-out images count"
@@ -158,7 +158,7 @@ def _counted(train: Rows, heldout: Rows) -> tuple[np.ndarray, tuple[int, ...]]:
     """The distances of the held-out rows that count, sorted, and the rows that do not count."""
     first = heldout.distinct()
     order = np.arange(len(heldout)) if first.order is None else first.order
-    distances = neighbours.nearest(first, train, 1)[0][:, 0]
+    distances = _neighbours.nearest(first, train, 1)[0][:, 0]
     apart = distances > 0
     left = np.setdiff1d(np.arange(len(heldout)), order[apart])
     return np.sort(distances[apart]), tuple(int(row) for row in left)

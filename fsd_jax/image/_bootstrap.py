@@ -10,7 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from fsd_jax import _checks
-from fsd_jax.image._rows import BLOCK
+from fsd_jax._rows import BLOCK
 
 DRAWS = 200
 """Bootstrap replicates."""

@@ -7,7 +7,7 @@ from jax.typing import ArrayLike
 
 from fsd_jax import _checks
 from fsd_jax._moments import SecondMoment
-from fsd_jax.image._rows import rows, widened
+from fsd_jax._rows import rows, widened
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)

@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
 from fsd_jax import _checks, _linalg
-from fsd_jax.image._rows import column_mean, finite, varying
+from fsd_jax._rows import column_mean, finite, varying
 
 __all__ = ["Autoencoder", "train_autoencoder"]
 

@@ -7,7 +7,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from fsd_jax import _checks
-from fsd_jax.image._rows import rows, same_width
+from fsd_jax._rows import rows, same_width
 from fsd_jax.image.metrics import Estimate, Features, share_of
 
 __all__ = ["TargetClassifier"]

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Key
 
 from fsd_jax import _checks
 from fsd_jax._process import VP
-from fsd_jax.image._rows import column_mean, finite, varying
+from fsd_jax._rows import column_mean, finite, varying
 
 __all__ = ["PAPER", "PREDICTIONS", "UNet", "UNetScore", "UNetSize", "new_unet_score"]
 

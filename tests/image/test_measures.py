@@ -13,7 +13,7 @@ import scipy.spatial.distance
 
 import fsd_jax as fsd
 from fsd_jax.image import _draw, _neighbours, data, metrics, unet
-from fsd_jax.image._rows import rows
+from fsd_jax._rows import rows
 from fsd_jax.image.classify import TargetClassifier
 
 RNG = np.random.default_rng(1)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fsd_jax.image._rows import BLOCK, Rows, common
+from fsd_jax._rows import BLOCK, Rows, common
 
 CANDIDATES = 8
 """Training points whose distances are measured directly; two are wanted."""
