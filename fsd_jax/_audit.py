@@ -15,8 +15,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array
 
-from fsd_jax import _checks
-from fsd_jax import _neighbours
+from fsd_jax import _checks, _neighbours
 from fsd_jax._rows import Rows, rows, same_width
 
 LEAST_HELDOUT = 20

@@ -8,7 +8,7 @@ from sklearn.datasets import load_digits
 
 import fsd_jax as fsd
 from fsd_jax import _audit as room
-from fsd_jax.image.features import Features
+from fsd_jax.image.metrics import Features
 
 COPIES = 6
 """A tenth of 64."""

@@ -19,9 +19,9 @@ from jaxtyping import Array, Float, Key
 from fsd_jax import _checks, _linalg
 from fsd_jax._moments import SecondMoment
 from fsd_jax._process import VP, geometric_grid
+from fsd_jax._rows import finite, samples_of
 from fsd_jax.fewshot.model import FewShotModel
 from fsd_jax.fewshot.source import PretrainedModel
-from fsd_jax._rows import finite, samples_of
 from fsd_jax.image.metrics import denoising_losses, process_of
 from fsd_jax.minimizer._closed_form import orthonormal_minimizer
 from fsd_jax.minimizer._ridge import pooled_moment

@@ -15,12 +15,11 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
-from fsd_jax import _checks, _linalg
+from fsd_jax import _checks, _linalg, _neighbours
 from fsd_jax._process import VP
-from fsd_jax.image import _neighbours
+from fsd_jax._rows import BLOCK, Rows, common, rows, same_width, samples_of
 from fsd_jax.image._bootstrap import DRAWS, Estimate, bootstrap, mean_of, share_of
 from fsd_jax.image._features import Features
-from fsd_jax._rows import BLOCK, Rows, common, rows, same_width, samples_of
 
 __all__ = [
     "Estimate",

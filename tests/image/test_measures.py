@@ -12,8 +12,9 @@ import scipy.linalg
 import scipy.spatial.distance
 
 import fsd_jax as fsd
-from fsd_jax.image import _draw, _neighbours, data, metrics, unet
+from fsd_jax import _neighbours
 from fsd_jax._rows import rows
+from fsd_jax.image import _draw, data, metrics, unet
 from fsd_jax.image.classify import TargetClassifier
 
 RNG = np.random.default_rng(1)
