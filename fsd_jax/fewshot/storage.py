@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fsd_jax import _checks, _files
+from fsd_jax import _checks, _npz
 from fsd_jax._checks import ERRORS, Status
 from fsd_jax._process import VP
 from fsd_jax.fewshot.fit import Recipe
@@ -47,7 +47,7 @@ def save(path: str | os.PathLike[str], model: PretrainedModel | FewShotModel) ->
         check(model)
     except ValueError as error:
         raise ValueError(f"model cannot be stored: {error}") from None
-    _files.write_record(_checks.path("path", path), model)
+    _npz.write_record(_checks.path("path", path), model)
 
 
 def load(path: str | os.PathLike[str]) -> PretrainedModel | FewShotModel:
@@ -59,7 +59,7 @@ def load(path: str | os.PathLike[str]) -> PretrainedModel | FewShotModel:
         FileNotFoundError: no such file.
         ValueError: not such a file, damaged, or written by a newer format.
     """
-    return _files.read_record(_checks.path("path", path), _STORED, update=_update, check=check)
+    return _npz.read_record(_checks.path("path", path), _STORED, update=_update, check=check)
 
 
 def _update(version: int, name: str, fields: dict[str, Any]) -> dict[str, Any]:

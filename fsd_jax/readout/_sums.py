@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jax.typing import ArrayLike
 
-from fsd_jax import _checks, _files
+from fsd_jax import _checks, _npz
 
 ROWS_AT_ONCE = 2**22
 """Numbers converted to float64 at a time: 32 MiB."""
@@ -157,7 +157,7 @@ class Readout:
         for g, member in enumerate(self.members):
             held = {kind: a for kind, a in member._asdict().items() if a is not None}
             arrays |= {f"{kind}_{g}": a for kind, a in held.items()}
-        _files.write_arrays(_checks.path("path", path), arrays)
+        _npz.write_arrays(_checks.path("path", path), arrays)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Readout":
@@ -168,7 +168,7 @@ class Readout:
             ValueError: not such a file, or a damaged one.
         """
         path = _checks.path("path", path)
-        arrays = _files.read_arrays(path)
+        arrays = _npz.read_arrays(path)
         try:
             p, q = (int(size) for size in arrays["sizes"])
             count = arrays["count"]

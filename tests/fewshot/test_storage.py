@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import fsd_jax as fsd
-from fsd_jax import _files
+from fsd_jax import _npz as storage_format
 
 D, d = 12, 3
 
@@ -186,7 +186,9 @@ WRONG = {
     "another format": lambda path: _npz(
         path, header=np.array(json.dumps({"format": "other", "version": 1, "body": None}))
     ),
-    "no body": lambda path: _npz(path, header=np.array(json.dumps({"format": _files.FORMAT}))),
+    "no body": lambda path: _npz(
+        path, header=np.array(json.dumps({"format": storage_format.FORMAT}))
+    ),
     "pickle": lambda path: path.write_bytes(pickle.dumps({"a": 1})),
     "pickled array": lambda path: _npz(
         path, header=np.array([_Trap(path.parent / "trap")], object)
@@ -217,7 +219,7 @@ def _rewrite(path, change):
 def test_a_newer_version(model, tmp_path):
     path = tmp_path / "m"
     fsd.save(path, model)
-    newer = _files.FORMAT_VERSION + 1
+    newer = storage_format.FORMAT_VERSION + 1
     _rewrite(path, lambda header, _: header.update(version=newer))
     with pytest.raises(ValueError, match=rf"format version {newer}, .*use a release that matches"):
         fsd.load(path)

@@ -155,9 +155,9 @@ def test_blocks_do_not_change_the_numbers(monkeypatch):
     measures = (metrics.nearest_distance, metrics.frechet_distance, metrics.kernel_distance)
     run = lambda: [measure(x, y, draws=9) for measure in measures] + [metrics.diversity(x, draws=9)]
     whole = run()
-    for module in ("_rows", "_neighbours", "_bootstrap", "metrics"):
-        monkeypatch.setattr(f"fsd_jax.image.{module}.BLOCK", 60)
-    monkeypatch.setattr("fsd_jax.image._rows.Rows.slices.__defaults__", (60,))
+    for module in ("_rows", "_neighbours", "image._bootstrap", "image.metrics"):
+        monkeypatch.setattr(f"fsd_jax.{module}.BLOCK", 60)
+    monkeypatch.setattr("fsd_jax._rows.Rows.slices.__defaults__", (60,))
     for a, b in zip(whole, run(), strict=True):
         for name in ("value", "stderr", "low", "high"):
             assert getattr(a, name) == pytest.approx(getattr(b, name), rel=1e-9)
