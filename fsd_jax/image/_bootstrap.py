@@ -14,8 +14,6 @@ from fsd_jax._rows import BLOCK
 
 DRAWS = 200
 """Bootstrap replicates."""
-Z_95 = 1.959963984540054
-"""Normal quantile of a two-sided 95% interval."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +55,8 @@ def share_of(hits: ArrayLike, *, seed: int = 0, draws: int = DRAWS) -> Estimate:
         seed: of the bootstrap, which gives the standard error.
         draws: bootstrap replicates; with 0 the standard error is ``sqrt(p (1 - p) / n)``.
     """
+    from scipy.stats import binomtest
+
     answers: Any = hits
     if isinstance(answers, (list, tuple, np.ndarray, jax.Array)):
         answers = np.asanyarray(answers)
@@ -66,14 +66,10 @@ def share_of(hits: ArrayLike, *, seed: int = 0, draws: int = DRAWS) -> Estimate:
     if not np.all((data == 0) | (data == 1)):
         raise ValueError("hits must be booleans, or zeros and ones; for numbers there is mean_of")
     found = _mean(data, seed, draws)
-    n, z, p = len(data), Z_95, found.value
     if math.isnan(found.stderr):
-        found = replace(found, stderr=math.sqrt(p * (1 - p) / n))
-    centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z * np.sqrt(p * (1 - p) / n + (z / (2 * n)) ** 2) / (1 + z**2 / n)
-    # Where all agree, rounding may leave the end beside the share.
-    low, high = min(centre - half, p), max(centre + half, p)
-    return replace(found, low=max(float(low), 0.0), high=min(float(high), 1.0))
+        found = replace(found, stderr=math.sqrt(found.value * (1 - found.value) / len(data)))
+    ends = binomtest(int(data.sum()), len(data)).proportion_ci(method="wilson")
+    return replace(found, low=float(ends.low), high=float(ends.high))
 
 
 def _numbers(name: str, values: Any) -> np.ndarray:

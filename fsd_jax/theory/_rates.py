@@ -1,6 +1,5 @@
 """Rates as slopes: a line through logarithms, with an interval."""
 
-import math
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -72,6 +71,8 @@ def loglog_slope(
         raise ValueError(
             f"a slope needs {needed} points and x that differ, got x={np.asarray(x)!r}; add points"
         )
+    from scipy.special import stdtrit
+
     level = number("level", level)
     if not level < 1:
         raise ValueError(f"level must be in (0, 1), got {level!r}")
@@ -89,7 +90,7 @@ def loglog_slope(
     residual = float(np.sum(weight * (up - height - slope * (across - centre)) ** 2))
     if stderr is None:
         deviation = (residual / freedom / spread) ** 0.5
-        width = deviation * _student_quantile(level, freedom)
+        width = deviation * stdtrit(freedom, (1 + level) / 2)
         misfit = None
     else:
         deviation = spread**-0.5
@@ -107,24 +108,3 @@ def loglog_slope(
 
 def _logs(name: str, value: ArrayLike) -> np.ndarray:
     return np.log(np.asarray(_checks.positive(name, value, np.float64, ndim=(1,))[0]))
-
-
-def _student_quantile(level: float, freedom: int) -> float:
-    """The ``q`` with ``P(|T| <= q) = level``, by bisection in ``atan(q/sqrt(freedom))``."""
-    low, high = 0.0, math.pi / 2
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _student(middle, freedom) < level else (low, middle)
-    return math.tan((low + high) / 2) * freedom**0.5
-
-
-def _student(angle: float, freedom: int) -> float:
-    """``P(|T| <= sqrt(freedom) tan(angle))``, the finite series for integer degrees of freedom."""
-    cosine, odd = math.cos(angle) ** 2, freedom % 2
-    term, total = math.cos(angle) if odd else 1.0, 0.0
-    for i in range(freedom // 2):
-        total += term
-        term *= cosine * ((2 * i + 2) / (2 * i + 3) if odd else (2 * i + 1) / (2 * i + 2))
-    if odd:
-        return 2 / math.pi * (angle + math.sin(angle) * total)
-    return math.sin(angle) * total
