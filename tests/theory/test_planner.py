@@ -83,7 +83,7 @@ def test_the_papers_rules():
     for rule in ("four_over_d", "stated"):
         rows = [
             theory.plan(rule=rule, n_s=row.n_s, latent_dim=row.latent_dim).n_ta
-            for row in theory.table.TABLE
+            for row in theory._table_one.TABLE
         ]
         assert tuple(rows) == theory.table_one(rule)
     plan = theory.plan(rule="four_over_d", n_s=60_000, latent_dim=25)

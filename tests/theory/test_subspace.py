@@ -100,14 +100,14 @@ def test_moments_of_the_inverse_source_variance(k):
         integrate.quad(lambda x, j=j: (k / x - 1) ** j * stats.chi2.pdf(x, k), 0, np.inf)[0]
         for j in range(5)
     ]
-    np.testing.assert_allclose(theory.curves._inverse_variance_moments(1, k), exact, rtol=1e-6)
+    np.testing.assert_allclose(theory._curves._inverse_variance_moments(1, k), exact, rtol=1e-6)
 
 
 @pytest.mark.result("R4")
 @pytest.mark.parametrize(("d", "n_s"), [(1, 10**12), (4, 10**12), (16, 10**9)])
 def test_sharp_constants_for_many_samples(d, n_s):
     # Both methods: nothing cancels at 10^12 samples.
-    for method in theory.curves.METHODS:
+    for method in theory._curves.METHODS:
         exact = _expected(d, 10**12, 2.0, 0.5, n_s, method)
         assert abs(exact / _leading(d, 10**12, 2.0, 0.5, n_s) - 1) < 1e-8
 
