@@ -1,28 +1,11 @@
 """Two records of the same benchmarks, side by side."""
 
 from pathlib import Path
+from typing import Any
 
-from benchmarks.records import Record, parameters, read
-
-MEASURED = {
-    "eigenvalue_error",
-    "projector_error",
-    "peak_extra_bytes",
-    "calls",
-    "steps",
-    "gain",
-    "gain_stderr",
-    "gflops_of_gram",
-    "closed_form",
-    "exact",
-    "learning_rate",
-    "horizon",
-    "negative",
-    "flat",
-    "smallest",
-    "largest",
-    "off_formula",
-}
+from benchmarks.records import FIXED, ORIGIN, Record, read
+from benchmarks.study import studies
+from benchmarks.table import MEASURED
 
 
 def compare(first: Path, second: Path) -> str:
@@ -58,14 +41,15 @@ def _difference(a: Record, b: Record) -> str:
     return text
 
 
-def _index(rows: list[Record]) -> dict[tuple, Record]:
-    def key(row: Record) -> tuple:
-        own = tuple(
-            # A list of sizes is a parameter, too.
-            (k, tuple(v) if isinstance(v, list) else v)
-            for k, v in sorted(parameters(row).items())
-            if k not in MEASURED
-        )
-        return (row["case"], row["data"], row["method"], row["metric"], *own)
+def _index(rows: list[Record]) -> dict[tuple[Any, ...], Record]:
+    known = studies()
+
+    def key(row: Record) -> tuple[Any, ...]:
+        study = known.get(row["case"])
+        skip = MEASURED.union(FIXED, ORIGIN, study.measured if study else ())
+        # A list of sizes is a parameter, too.
+        own = {k: tuple(v) if isinstance(v, list) else v for k, v in row.items() if k not in skip}
+        named = (row["case"], row["data"], row["method"], row["metric"])
+        return (*named, *sorted(own.items()))
 
     return {key(row): row for row in rows}

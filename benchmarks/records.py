@@ -5,14 +5,12 @@ import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fsd_jax._files import try_lock, write_text
-from fsd_jax._provenance import provenance
-from fsd_jax.sweep._journal import JOURNAL
-from fsd_jax.sweep._results import MANIFEST
+from fsd_jax.sweep.journal import JOURNAL
+from fsd_jax.sweep.table import MANIFEST
 
 Record = dict[str, Any]
 RESULTS = "results.jsonl"
@@ -20,56 +18,55 @@ WORDS = ("case", "data", "method", "metric", "unit", "status")
 NUMBERS = ("value", "stderr", "seconds", "floor")
 """None where there is none."""
 FIXED = WORDS + NUMBERS
+ORIGIN = ("seed", "size", "provenance")
+PICTURES = "pictures"
+"""The metric of rows that hold pictures in their note; a file of results holds numbers only."""
 
 
 def record(
-    case: str,
     data: str,
-    method: str,
-    metric: str,
     value: float | None,
     *,
+    method: str = "",
+    metric: str = "",
     stderr: float | None = None,
     unit: str = "",
     seconds: float | None = None,
     floor: float | None = None,
     status: str = "ok",
-    **parameters: Any,
+    **fields: Any,
 ) -> Record:
-    """One number with its error, cost and parameters; non-finite values become null."""
+    """One number of a study, which adds its own name as the ``case``.
+
+    Args:
+        data: what it was measured on, or which series of numbers it belongs to.
+        value: the number; None or one that is not finite is a missing result.
+        method: what was measured.
+        metric: by which measure.
+        stderr: standard error.
+        unit: of the value.
+        seconds: the cost.
+        floor: what the value cannot fall below.
+        status: ``"ok"``, or why there is no value.
+        **fields: parameters under their own names, and further results (`benchmarks.table`).
+    """
     row: Record = {
-        "case": case,
+        "case": "",
         "data": data,
         "method": method,
         "metric": metric,
-        "value": _finite(value),
-        "stderr": _finite(stderr),
+        "value": value,
+        "stderr": stderr,
         "unit": unit,
-        "seconds": _finite(seconds),
-        "floor": _finite(floor),
+        "seconds": seconds,
+        "floor": floor,
         "status": status,
     }
-    return row | parameters
-
-
-def _finite(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else float(value)
-
-
-def write(
-    folder: Path, rows: Sequence[Record], *, seed: int, size: str, name: str = RESULTS
-) -> Path:
-    """Replace a file in `folder` atomically; every line carries the provenance of its number."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / name
-    write_text(path, "".join(_lines(rows, seed=seed, size=size)))
-    return path
-
-
-def _lines(rows: Iterable[Record], *, seed: int, size: str) -> list[str]:
-    # What an earlier run computed keeps its own.
-    extra = {"seed": seed, "size": size, "provenance": provenance()}
-    return [json.dumps(row | extra | row, allow_nan=False) + "\n" for row in rows]
+    row |= {name: field for name, field in fields.items() if name not in row}
+    if isinstance(value, float) and not math.isfinite(value) and status == "ok":
+        row["status"] = f"not finite: {value}"
+    infinite = [n for n, v in row.items() if isinstance(v, float) and not math.isfinite(v)]
+    return row | dict.fromkeys(infinite)
 
 
 class Results:
@@ -80,16 +77,12 @@ class Results:
     (`benchmarks.console.Parser.own`).
     """
 
-    def __init__(
-        self, folder: Path, names: Iterable[str], *, seed: int, size: str, data: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, folder: Path, names: Iterable[str], *, data: Sequence[str] = ()) -> None:
         """Read what is there, and see that it can be written.
 
         Args:
             folder: exists.
             names: the cases of this run, in the order in which new ones are written.
-            seed: of this run.
-            size: of this run.
             data: the only data sets whose rows are replaced; none: all.
 
         Raises:
@@ -97,7 +90,6 @@ class Results:
             OSError: the file cannot be written.
         """
         self.path = folder / RESULTS
-        self._lines = partial(_lines, seed=seed, size=size)
         self._data = data
         self._held: dict[str, list[tuple[str, str]]] = {}
         _refuse_sweep(folder)
@@ -115,14 +107,16 @@ class Results:
                 self.path.unlink()
             raise
 
-    def replace(self, name: str, rows: Sequence[Record]) -> Path:
-        """Put a finished case's rows in the place of its old ones; returns the file's path."""
-        lines = self._lines(rows)
+    def replace(self, name: str, rows: Iterable[Record]) -> None:
+        """Put a finished case's rows, with their origin, in the place of its old ones."""
         kept = [held for held in self._held[name] if self._data and held[0] not in self._data]
-        fresh = zip((row["data"] for row in rows), lines, strict=True)
-        self._held[name] = kept + list(fresh)
+        fresh = [
+            (row["data"], json.dumps(row, allow_nan=False) + "\n")
+            for row in rows
+            if row["metric"] != PICTURES
+        ]
+        self._held[name] = kept + fresh
         self._write()
-        return self.path
 
     def _write(self) -> None:
         write_text(self.path, "".join(line for held in self._held.values() for _, line in held))
@@ -179,14 +173,3 @@ def _is_record(row: Any) -> bool:
 def _is_number(value: Any) -> bool:
     whole = isinstance(value, int) and not isinstance(value, bool)
     return whole or (isinstance(value, float) and math.isfinite(value))
-
-
-def parameters(row: Record) -> dict[str, Any]:
-    """The case's own parameters of a record."""
-    skip = {*FIXED, "seed", "size", "provenance"}
-    return {name: value for name, value in row.items() if name not in skip}
-
-
-def select(rows: Iterable[Record], **wanted: Any) -> list[Record]:
-    """Records whose fields equal `wanted`."""
-    return [r for r in rows if all(r.get(name) == value for name, value in wanted.items())]

@@ -6,12 +6,12 @@ from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks import processes
+from benchmarks import making, table
 from benchmarks.console import Parser, configure, folder, tell
 from benchmarks.ending import INTERRUPTED
-from paper_figures import making, report, table
-from paper_figures.figures import FIGURES
-from paper_figures.work import as_json
+from benchmarks.making import Asked
+from benchmarks.study import figures
+from paper_figures import report
 
 ROOT = Path(__file__).resolve().parent.parent
 CHEAP = "--xla_backend_optimization_level=0"
@@ -23,8 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = Parser(prog="python -m paper_figures", description=__doc__, allow_abbrev=False)
     options = _parse(list(sys.argv[1:] if arguments is None else arguments), parser)
     if options.list:
-        for name in FIGURES:
-            print(f"{name:<14} {making.module_of(name).SUMMARY}")
+        for name, study in figures().items():
+            print(f"{name:<14} {study.summary}")
         return 0
     with parser.own(options.out):
         try:
@@ -41,35 +41,38 @@ def _run(options: Namespace) -> int:
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {CHEAP}".strip()
     configure()
     failed: dict[str, str] = {}
-    names = list(dict.fromkeys(options.names)) or _usual(quick=options.quick)
-    # The longest first, so that no core waits at the end.
-    tasks = [(name, options.out, options.quick) for name in sorted(names, key=_waits)]
-    for done in processes.run(making.make, tasks, extra="figures", tell=tell, jobs=options.jobs):
+    asked = Asked(size="quick" if options.quick else "default", out=options.out)
+    chosen = dict.fromkeys(options.names) or _usual(quick=options.quick)
+    called = {figures()[name].name: name for name in chosen}
+    for done in making.run(list(called), asked, extra="figures", tell=tell, jobs=options.jobs):
         tell("")
+        name = called[done.name]
         if done.failure:
-            failed[done.name] = done.failure
-            print(f"paper_figures: {done.name} {done.failure}", file=sys.stderr)
+            failed[name] = done.failure
+            print(f"paper_figures: {name} {done.failure}", file=sys.stderr)
         else:
-            print(f"{done.name}: {done.result} ({done.seconds:.0f} s)", flush=True)
-    for path in summarise(options.out, quick=options.quick, failed=failed):
+            print(f"{name} ({done.seconds:.0f} s): {done.result.finding}")
+            for picture in done.result.pictures:
+                print(f"  picture: {picture}", flush=True)
+    for path in summarise(asked, failed=failed):
         print(f"report: {path}")
     return 1 if failed else 0
 
 
-def summarise(out: Path, *, quick: bool, failed: Mapping[str, str]) -> list[Path]:
+def summarise(asked: Asked, *, failed: Mapping[str, str]) -> list[Path]:
     """Write the report from the tables of this size that are there, and why others are not."""
     tables: dict[str, table.Table | table.Missing] = {}
-    for name in FIGURES:
-        path = table.path_of(out, name, as_json(making.module_of(name).settings(quick)))
+    quick = asked.size == "quick"
+    for name, study in figures().items():
         try:
-            tables[name] = table.read(path)
+            tables[name] = table.read(asked.path(study))
         except table.Missing as lost:
             tables[name] = lost
             if name in failed:
                 tables[name] = table.Missing(f"{lost}: {failed[name]}")
             elif quick and name not in _usual(quick=True):
                 tables[name] = table.LeftOut("a quick run leaves this figure out")
-    return report.write(out, tables, {name: making.module_of(name).SUMMARY for name in FIGURES})
+    return report.write(asked.out, tables)
 
 
 def _parse(given: list[str], parser: Parser) -> Namespace:
@@ -82,18 +85,11 @@ def _parse(given: list[str], parser: Parser) -> Namespace:
     parser.add_argument("--list", action="store_true", help="name the figures and stop")
     options = parser.parse_args(given)
     for name in options.names:
-        if name not in FIGURES:
-            parser.error(f"no figure named {name!r}; choose from {', '.join(FIGURES)}")
+        if name not in figures():
+            parser.error(f"no figure named {name!r}; choose from {', '.join(figures())}")
     return options
 
 
 def _usual(*, quick: bool) -> list[str]:
     """What is made when no name is given."""
-    return [
-        name for name in FIGURES if not quick or getattr(making.module_of(name), "IN_QUICK", True)
-    ]
-
-
-def _waits(name: str) -> bool:
-    """Whether a figure has time: the long ones are started first."""
-    return not getattr(making.module_of(name), "LONG", False)
+    return [name for name, study in figures().items() if study.quick or not quick]

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from benchmarks.study import statements
 from fsd_jax._files import write_text
 from paper_figures.report import ROOT, has_test
-from paper_figures.statements import STATEMENTS
 
 HEAD = """# Statement, function, test
 
@@ -20,7 +20,7 @@ compares.
 def text() -> str:
     """The page of the paper's statements."""
     lines = []
-    for s in STATEMENTS:
+    for s in statements():
         test = f"`{s.test}`" if s.test and has_test(s.test) else "to come"
         says = s.says.replace("||", "‖").replace("|", "\\|").replace("*", "\\*")
         lines.append(f"| {s.name} | {says} | `{s.function}` | {test} | `{s.figure}` |\n")

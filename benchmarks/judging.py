@@ -1,9 +1,10 @@
-"""Verdicts: words that follow from numbers by stated rules."""
+"""Statements of the paper, and verdicts: words that follow from numbers by stated rules."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from paper_figures.table import Row
+from benchmarks.records import Record
+from benchmarks.table import Table
 
 CONFIRMED, SHARPER, CORRECTED = "confirmed", "sharper", "corrected"
 NOT_REPRODUCED, NOT_TESTABLE = "not reproduced", "not testable here"
@@ -33,6 +34,40 @@ class Verdict:
     exact: float | None = None
 
 
+Rule = Callable[[Table], Verdict]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statement:
+    """One claim.
+
+    Attributes:
+        name: where the paper makes it.
+        place: the section or result, by which statements are sorted: ``"3.1"``, ``"B.2"``,
+            ``"slip"``, ``"z"`` for what goes beyond the paper.
+        says: what it says, in our words.
+        function: dotted name of what implements it.
+        test: node id of the test that pins that; None only while the function is missing.
+        rule: from the study's table to a verdict; None only while the function is missing.
+        figure: the figure whose table the rule reads; filled in by the study that holds it.
+    """
+
+    name: str
+    place: str
+    says: str
+    function: str
+    test: str | None = None
+    rule: Rule | None = None
+    figure: str = ""
+
+
+def slip(where: str, says: str, function: str, test: str, rule: Rule) -> Statement:
+    """A slip of the paper's text."""
+    return Statement(
+        name=f"Slip: {where}", place="slip", says=says, function=function, test=test, rule=rule
+    )
+
+
 def decide(*, printed: bool, ours: bool, beyond: bool = False) -> str:
     """The verdict of two comparisons with the measurement.
 
@@ -49,17 +84,17 @@ def decide(*, printed: bool, ours: bool, beyond: bool = False) -> str:
     return SHARPER if beyond else CONFIRMED
 
 
-def sigmas(row: Row) -> float:
+def sigmas(row: Record) -> float:
     """Distance of a mean from its exact value in standard errors."""
     return abs(row["value"] - row["exact"]) / row["stderr"]
 
 
-def worst_sigmas(rows: Iterable[Row]) -> float:
+def worst_sigmas(rows: Iterable[Record]) -> float:
     """The largest such distance."""
     return max(sigmas(r) for r in rows)
 
 
-def interval(row: Row) -> tuple[float, float]:
+def interval(row: Record) -> tuple[float, float]:
     """Two standard errors on both sides, or the row's own interval."""
     if row.get("low") is not None:
         return row["low"], row["high"]

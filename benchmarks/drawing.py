@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.records import Record
+from benchmarks.table import Table, words
 from fsd_jax._files import write_atomically
-from paper_figures.table import Row, Table, words
 
 # Dark, middle and light, so that they differ in grey as well.
 STYLES: tuple[dict[str, Any], ...] = (
@@ -55,7 +56,7 @@ def canvas(rows: int = 1, columns: int = 1, **options: Any) -> tuple[Any, Any]:
 
 
 def points(
-    axis: Any, rows: Sequence[Row], x: str, style: int = 0, *, line: bool = False, **options: Any
+    axis: Any, rows: Sequence[Record], x: str, style: int = 0, *, line: bool = False, **options: Any
 ) -> None:
     """Measured values with two standard errors, hollow markers; joined only when asked."""
     look = STYLES[style % len(STYLES)]
@@ -75,7 +76,7 @@ def points(
 
 
 def curve(
-    axis: Any, rows: Sequence[Row], x: str, field: str, style: int = 0, **options: Any
+    axis: Any, rows: Sequence[Record], x: str, field: str, style: int = 0, **options: Any
 ) -> None:
     """A line through one field of the rows; a gap where there is no number."""
     look = STYLES[style % len(STYLES)]

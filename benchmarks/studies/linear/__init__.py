@@ -1,0 +1,1 @@
+"""The linear world: closed forms, theorems, lemmas, and what they cost."""

@@ -1,0 +1,1 @@
+"""Trained networks: Theorem 4.3 and Section 4."""

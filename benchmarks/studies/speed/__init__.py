@@ -1,0 +1,1 @@
+"""How fast, how durable, and beside which peers."""

@@ -1,0 +1,90 @@
+"""Tables as people read them: at most 100 columns wide and 20 lines long on the terminal."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.records import FIXED, PICTURES, Record
+
+if TYPE_CHECKING:
+    from benchmarks.table import Table
+
+Lines = list[dict[str, str]]
+WIDTH = 100
+LINES = 20
+
+
+def plain(table: "Table") -> Lines:
+    """One line for each record, with its parameters."""
+    return [line(row) for row in table.rows if row["metric"] != PICTURES]
+
+
+def line(row: Record) -> dict[str, str]:
+    """A record as a line: what was measured, the number, its parameters."""
+    found = {name: row[name] for name in ("data", "method", "metric") if row[name]}
+    found["value"] = number(row)
+    if row["floor"] and row["value"] is not None:
+        found["over floor"] = f"{row['value'] / row['floor']:.2f}"
+    for name, value in row.items():
+        if name not in FIXED and value is not None and name not in ("stderr", "note"):
+            found[name] = f"{value:.3g}" if isinstance(value, float) else str(value)
+    if row["status"] != "ok":
+        found["status"] = row["status"]
+    return found
+
+
+def pivot(
+    rows: Iterable[Record],
+    keys: Sequence[str],
+    heading: Callable[[Record], str],
+    text: Callable[[Record], str],
+) -> Lines:
+    """One line for each value of `keys`, one column for each `heading`."""
+    lines: dict[tuple[Any, ...], dict[str, str]] = {}
+    for row in rows:
+        key = tuple(row[name] for name in keys)
+        found = lines.setdefault(key, {name: str(row[name]) for name in keys})
+        found[heading(row)] = text(row)
+    return list(lines.values())
+
+
+def number(row: Record) -> str:
+    """Value, standard error and unit."""
+    if row["value"] is None:
+        return "-"
+    error = "" if row["stderr"] is None else f" +- {row['stderr']:.2g}"
+    return f"{row['value']:.4g}{error} {row['unit']}".strip()
+
+
+def short(row: Record) -> str:
+    """Value and standard error in little room."""
+    if row["value"] is None:
+        return "-"
+    error = "" if row["stderr"] is None else f" +-{row['stderr']:.1g}"
+    return f"{row['value']:.3g}{error}"
+
+
+def render(lines: Lines, *, width: int = WIDTH, most: int = LINES) -> str:
+    """A table in plain text, cut to a width and a number of lines, with a word on what was cut.
+
+    A column that never changes is left out.
+    """
+    import pandas as pd
+
+    if not lines:
+        return "(no numbers)"
+    frame = pd.DataFrame(lines).fillna("")
+    varied = [name for name in frame if len(lines) == 1 or frame[name].nunique() > 1]
+    frame = frame[varied or list(frame)]
+    dropped = 0
+    while True:
+        shown = frame.iloc[:most].to_string(index=False, justify="left").splitlines()
+        if frame.shape[1] < 2 or max(map(len, shown)) <= width:
+            break
+        frame, dropped = frame.iloc[:, :-1], dropped + 1
+    cut = [
+        f"{n} more {what}"
+        for n, what in ((len(frame) - most, "lines"), (dropped, "columns"))
+        if n > 0
+    ]
+    text = "\n".join(part[:width].rstrip() for part in shown)
+    return f"{text}\n... {' and '.join(cut)} in the file" if cut else text
