@@ -16,8 +16,10 @@ from fsd_jax._files import check_writable, write_text
 from fsd_jax._provenance import provenance
 
 MEASURED = frozenset(
-    ("value", "stderr", "low", "high", "exact", "bound", "printed")
-    + ("floor", "seconds", "unit", "status", "note")
+    {
+        *("value", "stderr", "low", "high", "exact", "bound", "printed"),
+        *("floor", "seconds", "unit", "status", "note"),
+    }
 )
 """Fields that hold results in every study; all others, and the study's own, name a cell."""
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.records import FIXED, PICTURES, Record
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from benchmarks.table import Table
 
 Lines = list[dict[str, str]]
@@ -75,16 +77,19 @@ def render(lines: Lines, *, width: int = WIDTH, most: int = LINES) -> str:
     frame = pd.DataFrame(lines).fillna("")
     varied = [name for name in frame if len(lines) == 1 or frame[name].nunique() > 1]
     frame = frame[varied or list(frame)]
-    dropped = 0
-    while True:
-        shown = frame.iloc[:most].to_string(index=False, justify="left").splitlines()
-        if frame.shape[1] < 2 or max(map(len, shown)) <= width:
-            break
-        frame, dropped = frame.iloc[:, :-1], dropped + 1
-    cut = [
-        f"{n} more {what}"
-        for n, what in ((len(frame) - most, "lines"), (dropped, "columns"))
-        if n > 0
-    ]
-    text = "\n".join(part[:width].rstrip() for part in shown)
+    total = frame.shape[1]
+    while frame.shape[1] > 1 and max(map(len, _grid(frame.iloc[:most]))) > width:
+        frame = frame.iloc[:, :-1]
+    counts = {"lines": len(frame) - most, "columns": total - frame.shape[1]}
+    cut = [f"{count} more {what}" for what, count in counts.items() if count > 0]
+    text = "\n".join(part[:width].rstrip() for part in _grid(frame.iloc[:most]))
     return f"{text}\n... {' and '.join(cut)} in the file" if cut else text
+
+
+def _grid(frame: "pd.DataFrame") -> list[str]:
+    """A heading and one line for each row, all cells to the left."""
+    widths = {name: max(frame[name].str.len().max(), len(name)) for name in frame}
+    head = "  ".join(name.ljust(width) for name, width in widths.items())
+    rows = frame.to_dict("records")
+    body = ["  ".join(row[name].ljust(width) for name, width in widths.items()) for row in rows]
+    return [head, "-" * len(head.rstrip()), *body]
