@@ -49,7 +49,7 @@ def _entry(folder: Path, study: Study, found: table.Table) -> dict[str, Any]:
     return {
         "name": study.name,
         "summary": study.summary,
-        "finding": study.finding(found),
+        "finding": study.says(found),
         "size": found.asked["size"],
         "columns": columns,
         "lines": [[line.get(name, "") for name in columns] for line in lines[:LINES]],

@@ -84,4 +84,4 @@ def make(name: str, asked: Asked, tell: Callable[[str], None]) -> Made:
         drawing.store(draw(found), found, asked.out, picture)[0]
         for picture, draw in study.pictures.items()
     ]
-    return Made(table=found, pictures=pictures, finding=study.finding(found))
+    return Made(table=found, pictures=pictures, finding=study.says(found))

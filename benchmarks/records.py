@@ -19,6 +19,8 @@ NUMBERS = ("value", "stderr", "seconds", "floor")
 """None where there is none."""
 FIXED = WORDS + NUMBERS
 ORIGIN = ("seed", "size", "provenance")
+ANSWERS = ("skipped", "left to", "not within", "not up to", "less accurate", "infinite", "diverged")
+"""How a status begins that is an answer itself: no number is missing where it stands."""
 PICTURES = "pictures"
 """The metric of rows that hold pictures in their note; a file of results holds numbers only."""
 

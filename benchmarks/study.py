@@ -21,7 +21,7 @@ import numpy as np
 from benchmarks import table, text
 from benchmarks.judging import Statement
 from benchmarks.records import Record, record
-from benchmarks.table import Table
+from benchmarks.table import Missing, Table
 from fsd_jax import sweep
 from fsd_jax.sweep.run import BATCH_SIZE
 
@@ -124,6 +124,13 @@ class Study:
     data: tuple[str, ...] = ()
     measured: tuple[str, ...] = ()
 
+    def says(self, table: Table) -> str:
+        """The finding, or which result is missing for it."""
+        try:
+            return self.finding(table)
+        except Missing as lost:
+            return f"No finding, a result is missing: {lost}."
+
     def asked(self, size: str, seed: int = 0, data: Iterable[str] = ()) -> dict[str, Any]:
         """What names a table of this study, as it comes back from a file."""
         found = {"size": size, "seed": seed, "data": sorted(data), "settings": self.settings(size)}
@@ -158,6 +165,13 @@ def statements() -> tuple[Statement, ...]:
     """Every statement of the paper, in the paper's order, with the figure that judges it."""
     found = [replace(s, figure=name) for name, study in figures().items() for s in study.statements]
     return tuple(sorted(found, key=lambda s: s.place))
+
+
+def mean(values: Iterable[float]) -> dict[str, float | None]:
+    """The mean of independent draws as the ``value`` of a record, and its standard error."""
+    found = np.array(list(values), float)
+    error = float(found.std(ddof=1) / found.size**0.5) if found.size > 1 else None
+    return {"value": float(found.mean()), "stderr": error}
 
 
 def side_by_side(function: Callable[[T], Iterable[R]], items: Iterable[T]) -> Iterator[R]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.records import ORIGIN, PICTURES, Record
+from benchmarks.records import ANSWERS, ORIGIN, PICTURES, Record
 from fsd_jax import __version__
 from fsd_jax._files import check_writable, write_text
 from fsd_jax._provenance import provenance
@@ -115,6 +115,8 @@ def of_rows(
 ) -> Table:
     """A table from rows just computed: it should hold exactly these.
 
+    A row whose status is an answer (`benchmarks.records.ANSWERS`) is there and has no number.
+
     Args:
         study: its name, which becomes the ``case`` of every row.
         rows: its records.
@@ -123,7 +125,8 @@ def of_rows(
     """
     results = MEASURED.union(measured)
     held = [row | {"case": study} for row in rows]
-    cells = [{name: v for name, v in row.items() if name not in results} for row in held]
+    due = [row for row in held if not row["status"].startswith(ANSWERS)]
+    cells = [{name: v for name, v in row.items() if name not in results} for row in due]
     return Table(study=study, asked=asked, cells=cells, rows=held, made=provenance())
 
 

@@ -149,7 +149,7 @@ def _figure(study: Study, name: str, table: Table | Missing, folder: Path) -> di
     paths = [folder / f"{picture}.png" for picture in study.pictures]
     return entry | {
         "absent": [words(cell) for cell in table.absent()],
-        "finding": study.finding(table),
+        "finding": study.says(table),
         "pictures": [path for path in paths if path.is_file()],
         "undrawn": [path.name for path in paths if not path.is_file()],
         "commit": str(table.made.get("git")),
