@@ -2,40 +2,42 @@
 
 import numpy as np
 
-from fsd_jax import theory
-from paper_figures.table import Row, Table
-from paper_figures.verdicts import (
+from benchmarks.judging import (
     CONFIRMED,
     NOT_REPRODUCED,
     SIGMAS,
+    Statement,
     Verdict,
     close,
     decide,
     interval,
     worst_sigmas,
 )
+from benchmarks.records import Record
+from benchmarks.table import Table
+from fsd_jax import theory
 
 ESCAPES = 2.0
 """How many times above few-shot another method must lie, two standard errors of both included."""
 
 
-def _settled(table: Table, method: str, d: int) -> list[Row]:
+def settled(table: Table, method: str, d: int) -> list[Record]:
     """Enough samples to see every direction, fewest first."""
-    rows = table.select(series="against n_ta", method=method, d=d)
+    rows = table.select(metric="score_error", method=method, d=d)
     return sorted((r for r in rows if r["n_ta"] >= d), key=lambda r: r["n_ta"])
 
 
-def _slope(rows: list[Row]) -> theory.Slope:
+def _slope(rows: list[Record]) -> theory.Slope:
     n, value, bar = (np.array([r[name] for r in rows]) for name in ("n_ta", "value", "stderr"))
     return theory.loglog_slope(n, value, bar)
 
 
-def _gap(upper: Row, lower: Row) -> float:
+def _gap(upper: Record, lower: Record) -> float:
     """The least ratio in the two intervals, two standard errors each."""
     return float(interval(upper)[0] / interval(lower)[1])
 
 
-def _within_the_rate(rows: list[Row]) -> bool:
+def _within_the_rate(rows: list[Record]) -> bool:
     """No error above the first one's n_ta^(-1/2), on top of the floor that n_s leaves."""
     first, floor = rows[0], rows[-1]["value"]
     return all(
@@ -54,7 +56,7 @@ def theorem(table: Table) -> Verdict:
     """
     words, right, slopes = [], True, []
     for d in table.settings["d"]:
-        few, scratch = (_settled(table, method, d) for method in ("fewshot", "scratch"))
+        few, scratch = (settled(table, method, d) for method in ("fewshot", "scratch"))
         own, rival = _slope(few), _slope(scratch)
         gap = _gap(scratch[0], few[0])
         right = right and gap > ESCAPES and _within_the_rate(few) and rival.high < 0
@@ -87,7 +89,7 @@ def overfits(table: Table) -> Verdict:
     """Printed: everything tuned falls like n_ta^(-2/d). Ours: it is far above few-shot at first."""
     words, printed, worse, slopes = [], True, True, []
     for d in table.settings["d"]:
-        few, full = (_settled(table, method, d) for method in ("fewshot", "full"))
+        few, full = (settled(table, method, d) for method in ("fewshot", "full"))
         own = _slope(full)
         worse = worse and _gap(full[0], few[0]) > ESCAPES
         printed = printed and own.low <= -2 / d <= own.high
@@ -110,10 +112,10 @@ def overfits(table: Table) -> Verdict:
 
 def moments(table: Table) -> Verdict:
     """Confirmed if sampled moments are those of the law, and the least of them is positive."""
-    rows = [r for name in ("C_Z", "c_0") for r in table.select(series=name)]
+    rows = [r for name in ("C_Z", "c_0") for r in table.select(metric=name)]
     worst = worst_sigmas(rows)
     right = worst <= SIGMAS and all(r["exact"] > 0 for r in rows)
-    found = table.select(series="C_Z")[0]
+    found = table.select(metric="C_Z")[0]
     low, high = interval(found)
     words = (
         "an assumption, satisfied by the mixtures of Gaussians that networks are trained on: "
@@ -131,7 +133,7 @@ def moments(table: Table) -> Verdict:
 
 def lipschitz(table: Table) -> Verdict:
     """Confirmed if the slopes stay below the mixture's bound as t goes to 0, and end at noise's."""
-    rows = table.select(series="Lipschitz")
+    rows = table.select(metric="Lipschitz")
     worst = max(rows, key=lambda r: r["value"] / r["bound"])
     latest = max(r["t"] for r in rows)
     right = all(r["value"] <= r["bound"] for r in rows)
@@ -147,3 +149,41 @@ def lipschitz(table: Table) -> Verdict:
         low=worst["value"],
         high=worst["value"],
     )
+
+
+CONSTANTS = "tests/test_latent.py::test_constants_of_the_assumptions"
+TAKEN = "tests/latent_net/test_latent_net.py::test_few_shot_takes_the_network_along"
+STATEMENTS = (
+    Statement(
+        name="Assumption 4.1, networks",
+        place="4.1 assumptions",
+        says="The latents that networks are trained on have lambda_min >= c_0 and E |Z|^2 <= C_Z",
+        function="fsd_jax.latent_constants",
+        test=CONSTANTS,
+        rule=moments,
+    ),
+    Statement(
+        name="Assumption 4.2, networks",
+        place="4.1 assumptions",
+        says="The on-support score of these latents is beta-Lipschitz at every t",
+        function="fsd_jax.latent_constants",
+        test=CONSTANTS,
+        rule=lipschitz,
+    ),
+    Statement(
+        name="Theorem 4.3",
+        place="4.3",
+        says="Few-shot models have score error O(n_s^(-2/d) + n_ta^(-1/2)), for ReLU networks",
+        function="fsd_jax.latent_net.plan_section4",
+        test=TAKEN,
+        rule=theorem,
+    ),
+    Statement(
+        name="Section 4.1, everything tuned",
+        place="4.3 Section 4.1",
+        says="Fine-tuning every weight falls back to n_ta^(-2/d)",
+        function="fsd_jax.latent_net.finetune",
+        test=TAKEN,
+        rule=overfits,
+    ),
+)
