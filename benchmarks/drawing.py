@@ -17,6 +17,10 @@ STYLES: tuple[dict[str, Any], ...] = (
     {"color": "#4f9e5c", "marker": "D", "ls": ":"},
     {"color": "#8a63b0", "marker": "v", "ls": (0, (5, 1, 1, 1, 1, 1))},
     {"color": "#8c8c8c", "marker": "x", "ls": (0, (7, 3))},
+    {"color": "#b8860b", "marker": "P", "ls": (0, (1, 1))},
+    {"color": "#c2558c", "marker": "<", "ls": (0, (5, 2, 1, 2))},
+    {"color": "#3f8f8f", "marker": "X", "ls": (0, (3, 1))},
+    {"color": "#6b4226", "marker": ">", "ls": (0, (9, 2, 2, 2))},
 )
 ERROR = r"$E\,\Vert VV^\top - AA^\top\Vert_F^2$"
 LABELS = {

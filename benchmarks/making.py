@@ -80,8 +80,10 @@ def make(name: str, asked: Asked, tell: Callable[[str], None]) -> Made:
     )
     found = table.obtain(path, lambda: study.table(work), anew=asked.anew)
     table.write_csv(found, asked.out / f"{name}.csv")
+    drawn = {picture: draw(found) for picture, draw in study.pictures.items()}
     pictures = [
-        drawing.store(draw(found), found, asked.out, picture)[0]
-        for picture, draw in study.pictures.items()
+        drawing.store(figure, found, asked.out, picture)[0]
+        for picture, figure in drawn.items()
+        if figure is not None
     ]
     return Made(table=found, pictures=pictures, finding=study.says(found))

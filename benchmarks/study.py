@@ -94,7 +94,8 @@ class Study:
         compute: yields its records.
         finding: what its table says, in one sentence with its number and error.
         settings: the plain values that decide every number at a size.
-        pictures: by file name, each from the table to a Matplotlib figure.
+        pictures: by file name, each from the table to a Matplotlib figure; None where it has
+            nothing to show, as for a data set that was not asked for.
         lines: the table as people read it, by default one line a record.
         figure: its name among the paper's figures; empty if it is none of them.
         statements: of the paper, judged from its table.
