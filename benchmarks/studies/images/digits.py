@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -10,20 +10,20 @@ import jax.numpy as jnp
 import numpy as np
 
 import fsd_jax as fsd
-from benchmarks import table
-from benchmarks.context import Context
+from benchmarks import drawing, text
 from benchmarks.records import Record, record
-from fsd_jax import DecodedScore, latent_net
+from benchmarks.study import Settings, Study, Work, mean
+from benchmarks.table import Missing, Table
+from fsd_jax import latent_net
 from fsd_jax.image import closed_form, data, metrics
 
-SUMMARY = "MNIST 1-9 to 0: networks fine-tuned and from scratch beside the linear closed form"
-CASE, DATA = "digits", "mnist 1-9 -> 0"
+DATA = "mnist 1-9 -> 0"
 LATENT_DIM = 24
 WIDTHS = (128, 128)
 DELTA, T = 0.1, 10.0
 """Below `DELTA` a network's loss is the energy outside of its subspace, divided by ``sigma^2``."""
-PRETRAINING = latent_net.Recipe(steps=2000, learning_rate=1e-3, delta=DELTA, T=T)
-FINETUNING = latent_net.Recipe(steps=600, delta=DELTA, T=T)
+HELD_OUT = latent_net.Recipe(steps=1).held_out
+"""Of the zeros, to tell networks when to stop."""
 SHARES, MEAN_SHARES = (0.1, 0.5, 0.9), (0.0, 1.0)
 """Of the source and of the target's mean, for rehearsal to choose from."""
 NODES = 12
@@ -31,6 +31,7 @@ SCRATCH = "scratch"
 LINEAR = "linear: "
 MSE, ALONE = "noise_mse", "noise_mse_as_is"
 """With the source's residual variance outside of the subspace, and networks without any."""
+RATIO = "ratio_to_scratch"
 
 Score = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -50,31 +51,48 @@ class Source:
     moment: fsd.SecondMoment
 
 
-def run(context: Context) -> Iterator[Record]:
-    """Yield each method's noise MSE on held-out zeros, and its ratio to scratch, draw by draw."""
+def settings(size: str) -> Settings:
+    """Sizes; the smaller sets of zeros are first parts of the larger ones."""
+    place = ("quick", "default", "full").index(size)
+    return {
+        "n_ta": [[10], [10, 30, 100], [10, 20, 30, 50, 100]][place],
+        "draws": (2, 4, 16)[place],
+        "heldout": (100, 400, 400)[place],
+        "pretraining": {"steps": (200, 2000, 10_000)[place], "learning_rate": 1e-3},
+        "finetuning": {"steps": (100, 600, 3000)[place]},
+        "delta": DELTA,
+        "T": T,
+        "d": LATENT_DIM,
+        "widths": list(WIDTHS),
+    }
+
+
+def compute(settings: Settings, work: Work) -> Iterator[Record]:
+    """Each method's noise MSE on held-out zeros, and its ratio to scratch, draw by draw."""
     try:
         task = data.mnist()
     except ImportError as error:
-        yield record(CASE, DATA, "all", MSE, None, status=f"skipped: {error}")
+        yield record(DATA, None, method="all", metric=MSE, status=f"skipped: {error}")
         return
-    sizes = context.pick((10,), (10, 30, 100), (10, 20, 30, 50, 100))
-    draws, held = context.pick(2, 4, 16), context.pick(100, 400, 400)
-    pretraining = replace(PRETRAINING, steps=context.pick(200, 2000, 10_000))
-    recipe = replace(FINETUNING, steps=context.pick(100, 600, 3000))
+    s = settings
+    sizes, draws, held = s["n_ta"], s["draws"], s["heldout"]
+    pretraining, recipe = (
+        latent_net.Recipe(**s[name], delta=DELTA, T=T) for name in ("pretraining", "finetuning")
+    )
     flat = task.source.reshape(len(task.source), -1)
     centre = flat.mean(axis=0)
     zeros = task.pool.reshape(len(task.pool), -1) - centre
-    context.tell("digits: pre-training")
-    source = _source(context, flat - centre, pretraining)
+    work.tell("pre-training")
+    source = _source(work.seed, flat - centre, pretraining)
     found: dict[int, list[dict[tuple[str, str], float]]] = {n: [] for n in sizes}
     for draw in range(draws):
-        order = np.random.default_rng((context.seed, draw)).permutation(len(zeros))
+        order = np.random.default_rng((work.seed, draw)).permutation(len(zeros))
         fresh = zeros[order[-held:]]
-        key = jax.random.fold_in(jax.random.key(context.seed), draw)
-        # The smaller sets are first parts of the larger ones; one shape is one compilation.
+        key = jax.random.fold_in(jax.random.key(work.seed), draw)
+        # One shape is one compilation.
         shots = zeros[order[: max(sizes)]]
         for n in sizes:
-            context.tell(f"digits: draw {draw + 1} of {draws}, {n} zeros")
+            work.tell(f"draw {draw + 1} of {draws}, {n} zeros")
             scores = _scores(key, source, shots, n, recipe)
             tau2 = source.linear.residual_variance
             found[n].append(measured(jax.random.fold_in(key, 1), scores, fresh, tau2))
@@ -89,13 +107,13 @@ def run(context: Context) -> Iterator[Record]:
         pretraining_steps=pretraining.steps,
     )
     for n in sizes:
-        yield from _summaries(found[n], n_ta=n, draws=draws, **own)
+        yield from summaries(found[n], n_ta=n, draws=draws, **own)
 
 
-def _source(context: Context, x: np.ndarray, recipe: latent_net.Recipe) -> Source:
+def _source(seed: int, x: np.ndarray, recipe: latent_net.Recipe) -> Source:
     # What chooses the step comes first, and the digits come sorted.
-    x = x[np.random.default_rng(context.seed).permutation(len(x))]
-    key = jax.random.key(context.seed)
+    x = x[np.random.default_rng(seed).permutation(len(x))]
+    key = jax.random.key(seed)
     return Source(
         network=latent_net.pretrain(key, x, latent_dim=LATENT_DIM, widths=WIDTHS, recipe=recipe),
         linear=fsd.pretrain(x, latent_dim=LATENT_DIM),
@@ -137,7 +155,7 @@ def _scores(
 
 def _rehearsal(key: jax.Array, source: Source, few: np.ndarray) -> fsd.LinearScore:
     """The shares that do best on the zeros that also tell networks when to stop."""
-    held = max(int(FINETUNING.held_out * len(few)), 1)
+    held = max(int(HELD_OUT * len(few)), 1)
 
     def fitted(x: np.ndarray, shares: tuple[float, float]) -> fsd.LinearScore:
         share, mean_share = shares
@@ -186,36 +204,77 @@ def completed(score: latent_net.NetScore, residual_variance: Any) -> DecodedScor
     )
 
 
-def _summaries(found: list[dict[tuple[str, str], float]], **own: Any) -> Iterator[Record]:
+def summaries(found: list[dict[tuple[str, str], float]], **own: Any) -> Iterator[Record]:
     """Means over draws; differences and ratios to scratch are taken draw by draw."""
     for method, metric in found[0]:
         values = np.array([one[method, metric] for one in found])
         scratch = np.array([one[SCRATCH, metric] for one in found])
-        gain, gain_error = _mean(scratch - values)
-        value, error = _mean(values)
-        yield record(
-            CASE,
-            DATA,
-            method,
-            metric,
-            value,
-            stderr=error,
-            gain=gain,
-            gain_stderr=gain_error,
-            **own,
-        )
+        gain = mean(scratch - values)
+        gains = {"gain": gain["value"], "gain_stderr": gain["stderr"]}
+        yield record(DATA, method=method, metric=metric, **mean(values), **gains, **own)  # type: ignore[arg-type]
         if method != SCRATCH:
-            ratio, error = _mean(values / scratch)
-            name = metric.replace(MSE, "ratio_to_scratch")
-            yield record(CASE, DATA, method, name, ratio, stderr=error, **own)
+            name = metric.replace(MSE, RATIO)
+            yield record(DATA, method=method, metric=name, **mean(values / scratch), **own)  # type: ignore[arg-type]
 
 
-def _mean(values: np.ndarray) -> tuple[float, float]:
-    return float(values.mean()), float(values.std(ddof=1) / len(values) ** 0.5)
+def draw(table: Table) -> Any:
+    """Ratios to scratch against the number of zeros: networks, and the linear closed forms."""
+    rows = table.present(metric=RATIO)
+    figure, axes = drawing.canvas(1, 2, figsize=(10.5, 5.6), sharey=True)
+    for axis, linear in zip(axes[0], (False, True), strict=True):
+        own = [r for r in rows if r["method"].startswith(LINEAR) == linear]
+        for place, method in enumerate(dict.fromkeys(r["method"] for r in own)):
+            shown = [r for r in own if r["method"] == method]
+            label = method.removeprefix(LINEAR)
+            drawing.points(axis, shown, "n_ta", place, line=True, label=label)
+        axis.axhline(1.0, color="0.5", lw=0.8, label="a network from scratch")
+        title = "Linear, closed form" if linear else "Networks"
+        label = "noise error / that of a network from scratch"
+        drawing.log_axes(axis, "n_ta", label if not linear else "", title)
+        ticks = table.settings["n_ta"]
+        axis.set_xticks(ticks, [str(n) for n in ticks])
+        axis.minorticks_off()
+        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2)
+    return figure
 
 
-def lines(rows: list[Record]) -> table.Lines:
-    """A row for each number of zeros and measure, a column for each method."""
-    if any(row["value"] is None for row in rows):
-        return table.plain(rows)
-    return table.pivot(rows, ("n_ta", "metric"), lambda row: row["method"], table.short)
+def finding(table: Table) -> str:
+    """The best tuned network and the best linear form beside a network from scratch."""
+    n = table.settings["n_ta"][0]
+    rows = [r for r in table.present(metric=RATIO, n_ta=n) if r["method"] != "source"]
+    best = {}
+    for linear in (False, True):
+        own = [r for r in rows if r["method"].startswith(LINEAR) == linear]
+        if not own:
+            raise Missing(f"{DATA}: ratios to scratch, n_ta = {n}")
+        best[linear] = min(own, key=lambda r: r["value"])
+    network, linear_form = best[False], best[True]
+    return (
+        f"{n} zeros of MNIST after digits 1-9: relative to a network trained on the zeros alone, "
+        f"the best tuned network ({network['method']}) has {text.number(network)} of its noise "
+        f"error, the best closed form ({linear_form['method'].removeprefix(LINEAR)}, linear) "
+        f"{text.number(linear_form)}."
+    )
+
+
+def lines(table: Table) -> text.Lines:
+    """A row for each method, a column for each number of zeros and measure."""
+    lost = [text.line(r) for r in table.rows if r["value"] is None]
+    rows = [r for metric in (MSE, RATIO) for r in table.present(metric=metric)]
+    words = {MSE: "MSE", RATIO: "/scratch"}
+    heading = lambda r: f"{words[r['metric']]}, {r['n_ta']}"
+    return text.pivot(rows, ("method",), heading, text.short) + lost
+
+
+STUDY = Study(
+    name="digits",
+    summary="MNIST 1-9 to 0: networks fine-tuned and from scratch beside the linear closed form",
+    settings=settings,
+    compute=compute,
+    pictures={"digits": draw},
+    lines=lines,
+    finding=finding,
+    quick=False,
+    long=True,
+    measured=("gain", "gain_stderr"),
+)

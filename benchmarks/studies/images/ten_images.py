@@ -2,51 +2,73 @@
 
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import jax
 import numpy as np
 
 import fsd_jax as fsd
-from benchmarks import data
-from benchmarks.context import Context, side_by_side
+from benchmarks import data, drawing, pictures, text
 from benchmarks.records import Record, record
+from benchmarks.study import Settings, Study, Work, mean, side_by_side
+from benchmarks.table import Missing, Table
 from fsd_jax.image import closed_form
 from fsd_jax.image.autoencoder import train_autoencoder
 from fsd_jax.image.task import ImageTask
 
-SUMMARY = "few-shot, source as is and target only on 5 to 100 real images, with a picture"
 SIZES = (5, 10, 20, 50, 100)
 LATENT_DIM = 16
 SHOWN = 10
 EMBEDDING = 32
 EMBEDDED = "-embedding"
 PULLS = (0.01, 0.1, 1.0, 10.0)
+LOADERS = {
+    "digits": data.digits,
+    "fashion-boots": data.fashion_boots,
+    "fashion-shirts": data.fashion_shirts,
+}
+"""The last is the control."""
+PICTURED = ("few-shot", "source as is, target mean", "target only")
+RIVAL = "source as is, target mean"
 
 
-def run(context: Context) -> Iterator[Record]:
-    """Yield the held-out loss of every estimator for every number of target images."""
-    tasks = [task for task in (data.digits(), data.fashion_boots()) if task is not None]
-    tasks = tasks[: context.pick(1, 2, 2)]
-    if context.size == "full":
-        tasks += [_embedded(context, task) for task in tasks]
-        control = data.fashion_shirts()
-        tasks += [] if control is None else [control]
-    yield from side_by_side(partial(_compare, context), tasks)
-    if data.fashion_boots() is None:
-        yield record(
-            "ten-images",
-            "fashion-boots",
-            "all",
-            "heldout_loss",
-            None,
-            status="skipped: data set not installed",
-        )
+def settings(size: str) -> Settings:
+    """By default garments have one size only: each size costs a dozen compilations."""
+    quick, full = size == "quick", size == "full"
+    every, one = list(SIZES), [SHOWN]
+    sizes = {
+        "digits": one if quick else every,
+        "fashion-boots": every if full else one,
+        "fashion-shirts": every,
+    }
+    names = list(sizes)[: 1 if quick else 3 if full else 2]
+    return {
+        "n_ta": {name: sizes[name] for name in names},
+        "d": LATENT_DIM,
+        "draws": 5 if quick else 20,
+        "heldout": 78 if quick else 2000 if full else 500,
+        "embedded": full,
+        "towards_source": full,
+    }
 
 
-def _embedded(context: Context, task: ImageTask) -> ImageTask:
+def compute(settings: Settings, work: Work) -> Iterator[Record]:
+    """The held-out loss of every estimator for every number of target images."""
+    found = {name: LOADERS[name]() for name in settings["n_ta"]}
+    tasks = {name: task for name, task in found.items() if task is not None}
+    if settings["embedded"]:
+        kept = [task for name, task in tasks.items() if name != "fashion-shirts"]
+        tasks |= {f"{task.name}{EMBEDDED}": _embedded(work, task) for task in kept}
+    yield from side_by_side(partial(_compare, settings, work), tasks.items())
+    lost = "skipped: data set not installed"
+    for name in found.keys() - tasks.keys():
+        yield record(name, None, method="all", metric="heldout_loss", status=lost)
+
+
+def _embedded(work: Work, task: ImageTask) -> ImageTask:
     """The task in the embedding of an autoencoder that saw nothing but the source."""
-    context.tell(f"ten-images {task.name}: autoencoder")
-    trained = train_autoencoder(jax.random.key(context.seed), task.source, dim=EMBEDDING)
+    work.tell(f"{task.name}: autoencoder")
+    trained = train_autoencoder(jax.random.key(work.seed), task.source, dim=EMBEDDING)
     encode = lambda images: np.asarray(trained.encode(images))[:, :, None, None]
     return ImageTask(
         name=f"{task.name}{EMBEDDED}",
@@ -56,32 +78,31 @@ def _embedded(context: Context, task: ImageTask) -> ImageTask:
     )
 
 
-def _compare(context: Context, task: ImageTask) -> Iterator[Record]:
+def _compare(s: Settings, work: Work, named: tuple[str, ImageTask]) -> Iterator[Record]:
+    name, task = named
     pretrained = fsd.pretrain(task.source, latent_dim=LATENT_DIM)
     flat = task.source.reshape(len(task.source), -1)
     moment = fsd.SecondMoment.from_samples(flat, rank=2 * LATENT_DIM, centre=True)
     # Each draw splits anew, so that the error bars hold the choice of held-out images too.
     pool = task.pool
-    held = min(len(pool) - max(SIZES), context.pick(78, 500, 2000))
-    draws = context.pick(5, 20, 20)
-    # By default garments of one size: each size costs a dozen compilations.
-    every = context.size == "full" or (context.size == "default" and task.name == "digits")
-    for n in SIZES if every else (SHOWN,):
-        context.tell(f"ten-images {task.name} n_ta={n}")
+    held = min(len(pool) - max(SIZES), s["heldout"])
+    for n in s["n_ta"][name.removesuffix(EMBEDDED)]:
+        work.tell(f"{name} n_ta={n}")
         # A stream for each size: its numbers do not depend on which other sizes are run.
-        rng = np.random.default_rng((context.seed, n))
+        rng = np.random.default_rng((work.seed, n))
         losses: dict[str, list[float]] = {}
-        for _ in range(draws):
+        for _ in range(s["draws"]):
             order = rng.permutation(len(pool))
             shots, rest = pool[order[:n]], pool[order[n : n + held]]
-            for name, model in _estimators(pretrained, shots).items():
-                losses.setdefault(name, []).append(float(model.loss(rest)))
-            if n == SHOWN and context.size == "full":
-                for name, score in _towards_source(pretrained, moment, shots).items():
-                    losses.setdefault(name, []).append(_loss(score, rest))
-        yield from _summaries(task, losses, n, held, draws)
-    if not task.name.endswith(EMBEDDED):
-        _pictures(context, task, pretrained, pool[rng.permutation(len(pool))[:SHOWN]])
+            for method, model in _estimators(pretrained, shots).items():
+                losses.setdefault(method, []).append(float(model.loss(rest)))
+            if n == SHOWN and s["towards_source"]:
+                for method, score in _towards_source(pretrained, moment, shots).items():
+                    losses.setdefault(method, []).append(_loss(score, rest))
+        yield from _summaries(name, task, losses, n_ta=n, heldout=held, draws=s["draws"])
+    if not name.endswith(EMBEDDED):
+        chosen = pool[rng.permutation(len(pool))[:SHOWN]]
+        yield from pictures.rows(name, _pictured(work.seed, pretrained, chosen))
 
 
 def _estimators(pretrained: fsd.PretrainedModel, shots: np.ndarray) -> dict[str, fsd.FewShotModel]:
@@ -152,44 +173,112 @@ def _loss(score: fsd.LinearScore, x: np.ndarray) -> float:
 
 
 def _summaries(
-    task: ImageTask, losses: dict[str, list[float]], n: int, held: int, draws: int
+    name: str, task: ImageTask, losses: dict[str, list[float]], **own: Any
 ) -> Iterator[Record]:
-    reference = np.array(losses["source as is, target mean"])
-    for name, each in losses.items():
+    reference = np.array(losses[RIVAL])
+    for method, each in losses.items():
         values = np.array(each)
-        gain = reference - values
+        gain = mean(reference - values)
         yield record(
-            "ten-images",
-            task.name,
             name,
-            "heldout_loss",
-            float(values.mean()),
-            stderr=float(values.std(ddof=1) / draws**0.5),
+            method=method,
+            metric="heldout_loss",
+            **mean(values),  # type: ignore[arg-type]
             unit="integrated loss",
-            n_ta=n,
             d=LATENT_DIM,
             D=task.target[0].size,
             n_s=len(task.source),
-            draws=draws,
-            heldout=held,
-            gain=float(gain.mean()),
-            gain_stderr=float(gain.std(ddof=1) / draws**0.5),
+            **own,
+            gain=gain["value"],
+            gain_stderr=gain["stderr"],
         )
 
 
-def _pictures(
-    context: Context, task: ImageTask, pretrained: fsd.PretrainedModel, shots: np.ndarray
-) -> None:
-    """Store targets, samples (the same noise for each model) and nearest training images."""
-    key = jax.random.key(context.seed)
+def _pictured(
+    seed: int, pretrained: fsd.PretrainedModel, shots: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Targets, samples (the same noise for each model) and nearest training images."""
     models = _estimators(pretrained, shots)
     rows: dict[str, np.ndarray] = {"targets": shots}
-    for name in ("few-shot", "source as is, target mean", "target only"):
-        drawn = np.asarray(models[name].sample(key, SHOWN))
+    for name in PICTURED:
+        drawn = np.asarray(models[name].sample(jax.random.key(seed), SHOWN))
         rows[name] = drawn
         distance = np.sum((drawn[:, None] - shots[None]) ** 2, axis=(2, 3, 4))
         rows[f"nearest target to: {name}"] = shots[np.argmin(distance, axis=1)]
-    context.out.mkdir(parents=True, exist_ok=True)
-    fsd_rows = {f"row_{i}": row for i, row in enumerate(rows.values())}
-    path = context.out / f"ten-images-{task.name}.npz"
-    np.savez(path, names=np.array(list(rows)), **fsd_rows)  # type: ignore[arg-type]
+    return rows
+
+
+def _losses(table: Table) -> list[Record]:
+    return table.present(metric="heldout_loss")
+
+
+def draw(table: Table) -> Any:
+    """Held-out loss against the number of target images, a panel a data set."""
+    rows = _losses(table)
+    names = list(dict.fromkeys(r["data"] for r in rows))
+    methods = list(dict.fromkeys(r["method"] for r in rows))
+    figure, axes = drawing.canvas(1, max(len(names), 1), figsize=(5.5 * len(names) + 1, 5))
+    for axis, name in zip(axes[0], names, strict=False):
+        for place, method in enumerate(methods):
+            own = [r for r in rows if (r["data"], r["method"]) == (name, method)]
+            if own:
+                drawing.points(axis, own, "n_ta", place, line=True, label=method)
+        drawing.log_axes(
+            axis, "n_ta", "held-out loss, integrated over t (2 s.e.)", name, up="linear"
+        )
+        ticks = sorted({r["n_ta"] for r in rows if r["data"] == name})
+        axis.set_xticks(ticks, [str(t) for t in ticks])
+        axis.minorticks_off()
+    if names:
+        most = max(range(len(names)), key=lambda i: len(axes[0, i].get_lines()))
+        drawing.legend_below(figure, axes[0, most], 3)
+    return figure
+
+
+def _sheet(table: Table, data: str) -> Any:
+    nearest = {name: f"nearest target to: {name}" for name in PICTURED}
+    shown = ["targets", *(n for pair in nearest.items() for n in pair)]
+    title = f"{data}: samples from the same noise, and the nearest of the targets"
+    return pictures.sheet(table, data, {name: name for name in shown}, lambda _: "", title)
+
+
+def finding(table: Table) -> str:
+    """Few-shot beside the target alone and beside the source as it is, for ten images."""
+    said = []
+    for name in dict.fromkeys(r["data"] for r in _losses(table)):
+        few, alone, source = (
+            table.one(data=name, method=method, metric="heldout_loss", n_ta=SHOWN)
+            for method in ("few-shot", "target only", RIVAL)
+        )
+        change = 1 - few["value"] / alone["value"]
+        said.append(
+            f"{name}: the held-out loss of few-shot is {text.short(few)}, of the target alone "
+            f"{text.short(alone)} ({abs(change):.0%} {'less' if change > 0 else 'more'} with "
+            f"few-shot), of the source about the target's mean {text.short(source)}"
+        )
+    if not said:
+        raise Missing("no data set is there")
+    return f"{SHOWN} target images. " + "; ".join(said) + "."
+
+
+def lines(table: Table) -> text.Lines:
+    """One line a data set and estimator, one column a number of target images."""
+    lost = [text.line(r) for r in table.rows if r["value"] is None]
+    rows = sorted(_losses(table), key=lambda r: r["n_ta"])
+    rows.sort(key=lambda r: r["data"])
+    return text.pivot(rows, ("data", "method"), lambda r: f"n_ta = {r['n_ta']}", text.short) + lost
+
+
+STUDY = Study(
+    name="ten-images",
+    summary="few-shot, source as is and target only on 5 to 100 real images, with a picture",
+    settings=settings,
+    compute=compute,
+    pictures={"ten-images": draw}
+    | {f"ten-images-{name}": partial(_sheet, data=name) for name in LOADERS},
+    lines=lines,
+    finding=finding,
+    usual=True,
+    long=True,
+    measured=("gain", "gain_stderr"),
+)

@@ -1,28 +1,23 @@
-"""Section 6 with a U-Net: all of it tuned, or its rim only, measured along the way."""
+"""Training, tuning and measuring the U-Nets: what needs the network's own libraries."""
 
-import hashlib
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
 import fsd_jax as fsd
-from benchmarks import records, table
-from benchmarks.cases.images import SHOTS, SHOWN, Setting, measure, setting_of
-from benchmarks.context import Context
+from benchmarks import pictures, records
 from benchmarks.records import Record, record
-from fsd_jax._files import write_atomically
-from fsd_jax.image import closed_form, data, metrics
+from benchmarks.studies.images.images.measuring import SHOTS, SHOWN, Setting, measure
+from benchmarks.study import Settings, Work
+from fsd_jax._files import write_text
+from fsd_jax.image import closed_form, metrics
 from fsd_jax.image.finetune import SETS, Progress, UNetRecipe, train_unet
-from fsd_jax.image.task import ImageTask
-from fsd_jax.image.unet import PAPER, UNetScore, UNetSize, new_unet_score
+from fsd_jax.image.unet import UNetScore, UNetSize, new_unet_score
 
-SUMMARY = "a U-Net on drawn images: everything, encoder and decoder, or its rim tuned, step by step"
-DRAWS: dict[str, Callable[..., ImageTask]] = {"avatars": data.avatars, "critters": data.critters}
-DATA = tuple(DRAWS)
 RIVALS = ("everything", "encoder_decoder")
 """The two that the paper compares."""
 METRICS = (
@@ -35,100 +30,8 @@ METRICS = (
     "kernel_distance",
     "heldout_loss",
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scale:
-    """Sizes of one run.
-
-    Attributes:
-        data: sets that are drawn.
-        side: of an image.
-        source: images; `heldout` more of the target.
-        network: its size.
-        pretrain: recipe on the source.
-        finetune: recipe on the target.
-        marks: steps at which fine-tuning is measured.
-        draws: of the ten target images; the first is tuned by all `SETS`, others by `RIVALS`.
-        samples: images that are generated at each mark, in `steps` steps.
-        held: held-out images of the denoising loss.
-    """
-
-    data: tuple[str, ...]
-    side: int
-    source: int
-    heldout: int
-    network: UNetSize
-    pretrain: UNetRecipe
-    finetune: UNetRecipe
-    marks: tuple[int, ...]
-    draws: int
-    samples: int
-    steps: int
-    held: int
-
-
-QUICK = Scale(
-    data=("avatars",),
-    side=16,
-    source=100,
-    heldout=200,
-    network=UNetSize(multipliers=(1, 2), attention=(False, True), blocks=1),
-    pretrain=UNetRecipe(steps=20),
-    finetune=UNetRecipe(steps=20, batch_size=2),
-    marks=(10, 20),
-    draws=1,
-    samples=36,
-    steps=5,
-    held=4,
-)
-CPU = Scale(
-    data=DATA,
-    side=28,
-    source=2000,
-    heldout=1000,
-    network=UNetSize(),
-    pretrain=UNetRecipe(steps=3000, learning_rate=2e-3, ema=0.998, times="log"),
-    finetune=UNetRecipe(steps=4000, batch_size=2, learning_rate=1e-3, ema=0.995, times="log"),
-    marks=(200, 600, 2000, 4000),
-    draws=3,
-    samples=64,
-    steps=50,
-    held=40,
-)
-"""Rates above the paper's and times uniform in ``log t``, for pre-training has 20 times fewer
-steps. Running means of the weights, for at such rates the last weights draw worse. The paper's 400
-epochs are 2000 steps."""
-FULL = Scale(
-    data=DATA,
-    side=64,
-    source=6400,
-    heldout=1000,
-    network=PAPER,
-    pretrain=UNetRecipe(steps=64_000),
-    finetune=UNetRecipe(steps=2000, batch_size=2),
-    marks=(200, 600, 2000),
-    draws=3,
-    samples=256,
-    steps=100,
-    held=200,
-)
-"""Section 6: 200 epochs of 6400 images by 20, then 400 epochs of 10 images by 2."""
-
-
-def run(context: Context) -> Iterator[Record]:
-    """Yield every measure of every set of tuned blocks at every mark."""
-    scale = context.pick(QUICK, CPU, FULL)
-    for name in context.data or scale.data:
-        try:
-            task = DRAWS[name](
-                size=scale.side, source=scale.source, shots=SHOTS, heldout=scale.heldout
-            )
-        except ImportError as error:
-            yield record("unet", name, "all", "f_mem", None, status=f"skipped: {error}")
-            continue
-        setting = setting_of(task, samples=scale.samples, steps=scale.steps, seed=context.seed)
-        yield from _study(context, scale, setting)
+EVERY = 100
+"""Steps between checkpoints of pre-training."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,48 +44,42 @@ class Draw:
     held: np.ndarray
 
 
-def _study(context: Context, scale: Scale, setting: Setting) -> Iterator[Record]:
+def along_draws(s: Settings, work: Work, setting: Setting) -> Iterator[Record]:
     """Every draw's records; a run that was killed finds those of its finished draws."""
     key = jax.random.key(setting.seed)
-    source = _pretrained(context, scale, setting, jax.random.fold_in(key, 0))
-    digest = hashlib.sha256(repr((scale, setting.seed)).encode()).hexdigest()[:8]
-    for number in range(scale.draws):
-        kept = f"unet-{setting.name}-{digest}-draw-{number + 1}.jsonl"
-        if (context.out / kept).exists():
-            context.tell(f"unet {setting.name}: {kept} is there already")
+    source = _pretrained(s, work, setting, jax.random.fold_in(key, 0))
+    for number in range(s["draws"]):
+        kept = work.folder / f"{setting.name}-draw-{number + 1}.jsonl"
+        if kept.exists():
+            work.tell(f"{setting.name}: {kept.name} is there already")
         else:
-            rows = list(_draw(context, scale, setting, number, source, key))
-            records.write(context.out, rows, seed=context.seed, size=context.size, name=kept)
-        yield from records.read(context.out / kept)
+            rows = _draw(s, work, setting, number, source, key)
+            write_text(kept, "".join(json.dumps(row) + "\n" for row in rows))
+        yield from records.read(kept)
 
 
 def _draw(
-    context: Context, scale: Scale, setting: Setting, number: int, source: UNetScore, key: jax.Array
+    s: Settings, work: Work, setting: Setting, number: int, source: UNetScore, key: jax.Array
 ) -> Iterator[Record]:
     shots, held = setting.drawn(number)
     draw = Draw(number=number, key=jax.random.fold_in(key, 1 + number), shots=shots, held=held)
-    n = min(scale.samples, len(draw.held) // 2)
+    n = min(s["samples"], len(draw.held) // 2)
     real = measure(setting, draw.held[:n], draw.shots, draw.held[n:])
     yield from _rows(setting, draw, "real", 0, n, real)
-    pictures = {"targets": draw.shots}
-    for method, step, score in _scores(context, scale, setting, draw, source):
-        context.tell(f"unet {setting.name}, draw {number + 1}: {method} after {step} steps")
+    shown = {"targets": draw.shots}
+    for method, step, score in _scores(s, work, setting, draw, source):
+        work.tell(f"{setting.name}, draw {number + 1}: {method} after {step} steps")
+        cell = _cell(setting, draw, step, s["samples"])
         if score is None:
-            yield record(
-                "unet",
-                setting.name,
-                method,
-                "f_mem",
-                None,
-                status=f"diverged at step {step}",
-                **_cell(setting, draw, step, scale.samples),
-            )
+            lost = f"diverged at step {step}"
+            yield record(setting.name, None, method=method, metric="f_mem", status=lost, **cell)
             continue
-        drawn, found = _measured(scale, setting, draw, score)
-        pictures[method if step in (0, scale.finetune.steps) else f"{method} {step}"] = drawn
-        yield from _rows(setting, draw, method, step, scale.samples, found)
+        drawn, found = _measured(s, setting, draw, score)
+        if step in (0, s["finetune"]["steps"]):
+            shown[method] = drawn[:SHOWN]
+        yield from _rows(setting, draw, method, step, s["samples"], found)
     if number == 0:
-        _store(context.out / f"unet-{setting.name}.npz", pictures)
+        yield from pictures.rows(setting.name, shown)
 
 
 def _rows(
@@ -191,17 +88,9 @@ def _rows(
     for metric in METRICS:
         if metric in found:
             value = found[metric]
-            yield record(
-                "unet",
-                setting.name,
-                method,
-                metric,
-                value.value,
-                stderr=value.stderr,
-                low=value.low,
-                high=value.high,
-                **_cell(setting, draw, step, n),
-            )
+            ends = {"stderr": value.stderr, "low": value.low, "high": value.high}
+            own = {"method": method, "metric": metric, **_cell(setting, draw, step, n)}
+            yield record(setting.name, value.value, **ends, **own)
 
 
 def _cell(setting: Setting, draw: Draw, step: int, samples: int) -> dict[str, Any]:
@@ -217,23 +106,23 @@ def _cell(setting: Setting, draw: Draw, step: int, samples: int) -> dict[str, An
 
 
 def _measured(
-    scale: Scale, setting: Setting, draw: Draw, score: Any
+    s: Settings, setting: Setting, draw: Draw, score: Any
 ) -> tuple[np.ndarray, dict[str, metrics.Estimate]]:
     """Images, all methods' from the same noise, and every measure."""
     drawn = closed_form.generate(
         jax.random.fold_in(draw.key, 0),
         score,
-        scale.samples,
+        s["samples"],
         shape=draw.shots.shape[1:],
-        steps=scale.steps,
+        steps=s["steps"],
         loop="host" if isinstance(score, UNetScore) else "scan",
     )
-    loss = _heldout(jax.random.fold_in(draw.key, 1), score, draw.held[: scale.held])
+    loss = _heldout(jax.random.fold_in(draw.key, 1), score, draw.held[: s["held"]])
     return drawn, measure(setting, drawn, draw.shots, draw.held) | {"heldout_loss": loss}
 
 
 def _scores(
-    context: Context, scale: Scale, setting: Setting, draw: Draw, source: UNetScore
+    s: Settings, work: Work, setting: Setting, draw: Draw, source: UNetScore
 ) -> Iterator[tuple[str, int, Any]]:
     """Name, steps and score of every method; no score where training diverged at that step."""
     yield "source", 0, source
@@ -243,18 +132,18 @@ def _scores(
         marks: dict[int, UNetScore] = {}
 
         def watch(progress: Progress, which: str = which, marks: dict = marks) -> None:
-            where = f"unet {setting.name}, draw {draw.number + 1}: {which}"
-            context.tell(f"{where}, step {progress.step} of {progress.steps}")
-            if progress.step in scale.marks:
+            where = f"{setting.name}, draw {draw.number + 1}: {which}"
+            work.tell(f"{where}, step {progress.step} of {progress.steps}")
+            if progress.step in s["marks"]:
                 marks[progress.step] = progress.score
 
         done = train_unet(
             jax.random.fold_in(draw.key, 2 + number),
             source,
             draw.shots,
-            recipe=scale.finetune,
+            recipe=UNetRecipe(**s["finetune"]),
             which=which,
-            every=scale.marks[0],
+            every=s["marks"][0],
             watch=watch,
         )
         yield from ((which, step, score) for step, score in marks.items())
@@ -262,34 +151,25 @@ def _scores(
             yield which, done.diverged_at, None
 
 
-def _pretrained(context: Context, scale: Scale, setting: Setting, key: jax.Array) -> UNetScore:
+def _pretrained(s: Settings, work: Work, setting: Setting, key: jax.Array) -> UNetScore:
     """The source's network, from its checkpoint if that is there."""
-    start = new_unet_score(jax.random.fold_in(key, 0), setting.source, size=scale.network)
-    context.out.mkdir(parents=True, exist_ok=True)
-    sheet = context.out / f"unet-{setting.name}-pretraining.npz"
+    network = {k: tuple(v) if isinstance(v, list) else v for k, v in s["network"].items()}
+    start = new_unet_score(jax.random.fold_in(key, 0), setting.source, size=UNetSize(**network))
+    work.folder.mkdir(parents=True, exist_ok=True)
 
     def watch(progress: Progress) -> None:
         left = f"loss {progress.loss:.4f}, step {progress.step} of {progress.steps}"
-        context.tell(f"unet {setting.name}: pre-training, {left}")
-        if progress.step % (5 * EVERY) == 0:
-            images = closed_form.generate(
-                key, progress.score, SHOWN, shape=progress.score.shape, steps=25, loop="host"
-            )
-            _store(sheet, {f"after {progress.step} steps": images})
+        work.tell(f"{setting.name}: pre-training, {left}")
 
     return train_unet(
         jax.random.fold_in(key, 1),
         start,
         setting.source,
-        recipe=scale.pretrain,
+        recipe=UNetRecipe(**s["pretrain"]),
         every=EVERY,
-        checkpoint=context.out / f"unet-{setting.name}-{context.size}.checkpoint",
+        checkpoint=work.folder / f"{setting.name}.checkpoint",
         watch=watch,
     ).score
-
-
-EVERY = 100
-"""Steps between checkpoints of pre-training."""
 
 
 def _heldout(key: jax.Array, score: Any, held: np.ndarray) -> metrics.Estimate:
@@ -301,22 +181,3 @@ def _heldout(key: jax.Array, score: Any, held: np.ndarray) -> metrics.Estimate:
         for i, t in enumerate(times)
     ]
     return metrics.mean_of(np.stack(each, axis=1) @ weights)
-
-
-def _store(path: Path, rows: dict[str, np.ndarray]) -> None:
-    """Keep pictures, named, as bytes of colour."""
-    arrays = {
-        f"row_{i}": np.round(255 * np.clip(images[:SHOWN], 0, 1)).astype(np.uint8)
-        for i, images in enumerate(rows.values())
-    }
-    names = np.array(list(rows))
-    write_atomically(path, lambda file: np.savez_compressed(file, names=names, **arrays))
-
-
-def lines(rows: list[Record]) -> table.Lines:
-    """One line a draw, method and step, one column a measure."""
-    if any(row["value"] is None for row in rows):
-        return table.plain(rows)
-    return table.pivot(
-        rows, ("data", "draw", "method", "step"), lambda row: row["metric"], table.short
-    )
