@@ -16,12 +16,13 @@ import scipy.sparse.linalg
 from jax import Array
 
 import fsd_jax as fsd
-from benchmarks import data
-from benchmarks.context import Context
+from benchmarks import data, drawing, text
 from benchmarks.records import Record, record
+from benchmarks.study import Settings, Study, Work
+from benchmarks.table import Table
 from benchmarks.timing import BRIEF, interleave, peak_extra_bytes
 
-SUMMARY = "time, memory and accuracy of moment + minimiser against scikit-learn, SciPy, torch"
+OURS, FLOOR = "fsd_jax", "numpy gram (floor)"
 EIGENVALUE_TOLERANCE = 1e-5
 PROJECTOR_TOLERANCE = 1e-3
 SLOW = 10.0
@@ -49,45 +50,36 @@ class Problem:
     seconds: float
 
 
-def run(context: Context) -> Iterator[Record]:
-    """Yield time, floor, accuracy and memory of every method on every problem."""
-    for make in _problems(context):
-        problem = make()
-        if problem is None:
-            continue
-        context.tell(f"solve {problem.name}")
-        yield from _measure(problem, full=context.size == "full")
+def settings(size: str) -> Settings:
+    """Problems: name, samples, pixels, directions, and about how many seconds to time them."""
+    quick, full = size == "quick", size == "full"
+    power = "power-law {} x {}"
+    small = [power, 10, 12288, 10, 1.0 if quick else 6.0 if full else 3.0]
+    medium = [power, 100, 12288, 24, 6.0 if full else 3.0]
+    large = [[power, 6400, 12288, 24, 4.0], ["fashion {} x {}", 60000, 784, 24, 4.0]]
+    problems = [small] if quick else [small, medium, *large]
+    return {
+        "problems": [[name.format(n, wide), n, wide, *rest] for name, n, wide, *rest in problems],
+        "full": full,
+    }
 
 
-def _problems(context: Context) -> list[Callable[[], Problem | None]]:
-    def power(n: int, ambient: int, d: int, seconds: float) -> Callable[[], Problem]:
-        name = f"power-law {n} x {ambient}"
-        return lambda: Problem(
-            name=name,
-            x=data.power_law(n, ambient, exponent=1.7, seed=context.seed),
-            d=d,
-            seconds=seconds,
-        )
+def compute(settings: Settings, work: Work) -> Iterator[Record]:
+    """Time, floor, accuracy and memory of every method on every problem."""
+    for name, n, ambient, d, seconds in settings["problems"]:
+        work.tell(name)
+        problem = _problem(name, n, ambient, d, seconds, work.seed)
+        yield from _measure(problem, full=settings["full"])
 
-    def digits() -> Problem:
-        task = data.digits()
-        x = np.concatenate([task.source, task.pool]).reshape(-1, 64)
-        return Problem(name="digits 1797 x 64", x=x, d=16, seconds=context.pick(1.0, 1.0, 4.0))
 
-    def garments() -> Problem:
-        images = data.fashion_images()
-        if images is None:
-            return power(60000, 784, 24, 8.0)()
-        return Problem(name="fashion 60000 x 784", x=images, d=24, seconds=4.0)
-
-    small: list[Callable[[], Problem | None]] = [
-        power(10, 12288, 10, context.pick(1.0, 3.0, 6.0)),
-    ]
-    medium: list[Callable[[], Problem | None]] = [
-        power(100, 12288, 24, context.pick(3.0, 3.0, 6.0))
-    ]
-    large: list[Callable[[], Problem | None]] = [power(6400, 12288, 24, 4.0), garments]
-    return context.pick(small, [*small, *medium, *large], [*small, *medium, *large])
+def _problem(name: str, n: int, ambient: int, d: int, seconds: float, seed: int) -> Problem:
+    x = data.fashion_images() if name.startswith("fashion") else None
+    if x is None:
+        if name.startswith("fashion"):
+            # Without the data set, random data of its size, which take longer.
+            name, seconds = f"power-law {n} x {ambient}", 2 * seconds
+        x = data.power_law(n, ambient, exponent=1.7, seed=seed)
+    return Problem(name=name, x=x, d=d, seconds=seconds)
 
 
 def _ours(x: Array, d: int) -> Solution:
@@ -139,8 +131,8 @@ def _methods(problem: Problem) -> dict[str, tuple[Callable[[], Solution], bool]]
     side = min(n, ambient)
     on_device = jax.device_put(x)
     methods: dict[str, tuple[Callable[[], Solution], bool]] = {
-        "fsd_jax": (lambda: _ours(on_device, d), False),
-        "numpy gram (floor)": (lambda: _numpy_gram(x, d), False),
+        OURS: (lambda: _ours(on_device, d), False),
+        FLOOR: (lambda: _numpy_gram(x, d), False),
         "scipy eigh of gram": (lambda: _scipy_eigh(x, d), False),
         "scikit-learn full": (lambda: _sklearn(x, d, "full"), True),
     }
@@ -195,11 +187,10 @@ def _measure(problem: Problem, *, full: bool) -> Iterator[Record]:
         reason = None if full else _left_to_full(name, flops)
         if reason:
             yield record(
-                "solve",
                 problem.name,
-                name,
-                "time",
                 None,
+                method=name,
+                metric="time",
                 unit="s",
                 status=f"left to --full: {reason}",
                 **size,
@@ -208,7 +199,7 @@ def _measure(problem: Problem, *, full: bool) -> Iterator[Record]:
         chosen[name] = method
     truths = {centred: _truth(x, d, centred) for centred in {methods[name][1] for name in chosen}}
     timings = interleave(chosen, seconds=problem.seconds, slow=SLOW if full else ONCE, brief=BRIEF)
-    floor = timings["numpy gram (floor)"].median if "numpy gram (floor)" in timings else None
+    floor = timings[FLOOR].median if FLOOR in timings else None
     for name, timing in timings.items():
         values, basis = (np.asarray(part, np.float64) for part in timing.result)
         centred = methods[name][1]
@@ -219,11 +210,10 @@ def _measure(problem: Problem, *, full: bool) -> Iterator[Record]:
         projector = _projector_error(basis[:, :k], truth[1][:, :k])
         accurate = eigen <= EIGENVALUE_TOLERANCE and projector <= PROJECTOR_TOLERANCE
         yield record(
-            "solve",
             problem.name,
-            name,
-            "time",
             timing.median,
+            method=name,
+            metric="time",
             stderr=timing.spread,
             unit="s",
             seconds=timing.first,
@@ -231,7 +221,7 @@ def _measure(problem: Problem, *, full: bool) -> Iterator[Record]:
             status="ok" if accurate else "less accurate",
             eigenvalue_error=eigen,
             projector_error=projector,
-            peak_extra_bytes=peak_extra_bytes(chosen[name]) if name == "fsd_jax" or full else None,
+            peak_extra_bytes=peak_extra_bytes(chosen[name]) if name == OURS or full else None,
             data_bytes=x.nbytes,
             calls=timing.calls,
             gflops_of_gram=flops / 1e9,
@@ -274,3 +264,101 @@ def _projector_error(basis: np.ndarray, truth: np.ndarray) -> float:
     """``|UU' - TT'|_F`` through the part of each basis outside the other."""
     outside = basis - truth @ (truth.T @ basis)
     return float(np.sqrt(2) * np.linalg.norm(outside))
+
+
+def _timed(table: Table) -> dict[str, list[Record]]:
+    """Rows with a time by problem, the quickest first."""
+    rows = [r for r in table.rows if r["value"] is not None]
+    names = dict.fromkeys(r["data"] for r in rows)
+    return {
+        name: sorted((r for r in rows if r["data"] == name), key=lambda r: r["value"])
+        for name in names
+    }
+
+
+def _peers(rows: list[Record]) -> list[Record]:
+    """What others offer at equal accuracy; the floor checks nothing and is no peer."""
+    return [r for r in rows if r["method"] not in (OURS, FLOOR) and r["status"] == "ok"]
+
+
+def draw(table: Table) -> Any:
+    """Times as ratios to the fastest peer of equal accuracy; hollow where less accurate."""
+    problems = _timed(table)
+    sides = [len(rows) for rows in problems.values()]
+    figure, axes = drawing.canvas(
+        max(len(sides), 1),
+        1,
+        figsize=(8, 1.6 + 0.23 * sum(sides) + 0.6 * len(sides)),
+        height_ratios=sides or [1],
+    )
+    for axis, (name, rows) in zip(axes[:, 0], problems.items(), strict=False):
+        unit = min((r["value"] for r in _peers(rows)), default=rows[0]["value"])
+        for i, row in enumerate(reversed(rows)):
+            color = "#1f6fb4" if row["method"] == OURS else "#8c8c8c"
+            filled = row["status"] == "ok"
+            axis.barh(i, row["value"] / unit, color=color if filled else "none", edgecolor=color)
+        axis.axvline(1.0, color="black", lw=0.8, ls="--")
+        axis.set_yticks(range(len(rows)), [r["method"] for r in reversed(rows)], fontsize=7)
+        axis.set(xscale="log", title=f"{name}, d = {rows[0]['d']}: {1e3 * unit:.3g} ms is 1")
+    axes[-1, 0].set_xlabel("time / that of the fastest peer of equal accuracy")
+    figure.suptitle(
+        "Moment + minimiser (hollow: top eigenvalues off by more than 1e-5,\n"
+        "or projector by more than 1e-3)",
+        fontsize=10,
+    )
+    return figure
+
+
+def finding(table: Table) -> str:
+    """Our time and the fastest equal peer's, on each problem."""
+    said = []
+    for name, rows in _timed(table).items():
+        own = [r for r in rows if r["method"] == OURS]
+        peers = _peers(rows)
+        if own and peers:
+            ratio = peers[0]["value"] / own[0]["value"]
+            said.append(
+                f"{name} takes {_milliseconds(own[0])}, the fastest peer of equal accuracy "
+                f"({peers[0]['method']}) {_milliseconds(peers[0])}: {ratio:.2g} times ours"
+            )
+    return "Moment and minimiser. " + ("; ".join(said) or "No peer was as accurate") + "."
+
+
+def _milliseconds(row: Record) -> str:
+    return f"{1e3 * row['value']:.3g} +- {1e3 * (row['stderr'] or 0):.1g} ms"
+
+
+def lines(table: Table) -> text.Lines:
+    """One line a problem and method: its time, how many floors that is, its accuracy."""
+    found = []
+    for name, rows in _timed(table).items():
+        for r in rows:
+            found.append(
+                {
+                    "problem": name.removeprefix("power-law "),
+                    "method": r["method"],
+                    "time": _milliseconds(r),
+                    "over floor": f"{r['value'] / r['floor']:.2f}" if r["floor"] else "-",
+                    "accuracy": "as asked" if r["status"] == "ok" else r["status"],
+                }
+            )
+    if len(found) > text.LINES:
+        found = [line for line in found if "randomized" not in line["method"]]
+    return found
+
+
+STUDY = Study(
+    name="solve",
+    summary="time, memory and accuracy of moment + minimiser against scikit-learn, SciPy, torch",
+    settings=settings,
+    compute=compute,
+    pictures={"solve": draw},
+    lines=lines,
+    finding=finding,
+    usual=True,
+    timed=True,
+    measured=(
+        *("eigenvalue_error", "projector_error", "peak_extra_bytes", "data_bytes", "calls"),
+        "gflops_of_gram",
+    ),
+)

@@ -8,17 +8,19 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import jax
 import numpy as np
 
-from benchmarks.context import Context
+from benchmarks import drawing, text
 from benchmarks.records import Record, record
+from benchmarks.study import Settings, Study, Work
+from benchmarks.table import Table
 from benchmarks.timing import interleave, peak_extra_bytes
 from fsd_jax import simulate, sweep
 
-SUMMARY = "a sweep killed and resumed, the overhead of its journal, its memory"
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 N_TA = (4, 8, 16, 32)
 LATENT_DIM = 8
 CHILD = """
@@ -31,15 +33,26 @@ sys.exit(main())
 """``python -m benchmarks`` that ends with the process whose number comes first."""
 
 
-def run(context: Context) -> Iterator[Record]:
-    """Yield the overhead, the memory and the outcome of kills."""
-    replicates = context.pick(2**14, 2**16, 2**20)
+def settings(size: str) -> Settings:
+    """Replicates of each cell, seconds of timing, and how often the sweep is killed."""
+    place = ("quick", "default", "full").index(size)
+    return {
+        "replicates": (2**14, 2**16, 2**20)[place],
+        "seconds": (1.0, 3.0, 20.0)[place],
+        "kills": (0, 1, 10)[place],
+    }
+
+
+def compute(settings: Settings, work: Work) -> Iterator[Record]:
+    """The overhead, the memory and the outcome of kills."""
+    replicates = settings["replicates"]
     with TemporaryDirectory() as folder:
-        yield from _overhead(replicates, Path(folder), context)
-        if context.size == "quick":
-            return
-        yield from _memory(replicates, Path(folder))
-        yield _kills(replicates, Path(folder), context)
+        work.tell("overhead")
+        yield from _overhead(replicates, Path(folder), settings["seconds"])
+        if settings["kills"]:
+            yield from _memory(replicates, Path(folder))
+            work.tell("kills")
+            yield _kills(replicates, Path(folder), settings["kills"], work.seed)
 
 
 def _plan(replicates: int) -> sweep.Plan:
@@ -48,9 +61,8 @@ def _plan(replicates: int) -> sweep.Plan:
     )
 
 
-def _overhead(replicates: int, folder: Path, context: Context) -> Iterator[Record]:
+def _overhead(replicates: int, folder: Path, seconds: float) -> Iterator[Record]:
     """The same draws as bare simulator calls, and as sweeps with few and many journal entries."""
-    context.tell("durability: overhead")
     plan, runs = _plan(replicates), iter(range(10**6))
 
     def bare() -> list[float]:
@@ -78,16 +90,15 @@ def _overhead(replicates: int, folder: Path, context: Context) -> Iterator[Recor
             "sweep, 65536 a batch": lambda: durable(65_536),
             "sweep, 8192 a batch": lambda: durable(8192),
         },
-        seconds=context.pick(1.0, 3.0, 20.0),
+        seconds=seconds,
     )
     floor = timings["simulator alone"].median
     for name, timing in timings.items():
         yield record(
-            "durability",
             "overhead",
-            name,
-            "time",
             timing.median,
+            method=name,
+            metric="time",
             stderr=timing.spread,
             unit="s",
             floor=floor,
@@ -110,11 +121,10 @@ def _memory(replicates: int, folder: Path) -> Iterator[Record]:
                 )
             )
             yield record(
-                "durability",
                 "memory",
-                "sweep",
-                "peak_extra_bytes",
                 extra,
+                method="sweep",
+                metric="peak_extra_bytes",
                 unit="B",
                 replicates=count,
                 batch_size=batch_size,
@@ -122,10 +132,9 @@ def _memory(replicates: int, folder: Path) -> Iterator[Record]:
             )
 
 
-def _kills(replicates: int, folder: Path, context: Context) -> Record:
+def _kills(replicates: int, folder: Path, kills: int, seed: int) -> Record:
     """SIGKILL at random moments; the end must be that of an uninterrupted run, byte for byte."""
-    context.tell("durability: kills")
-    rng = np.random.default_rng(context.seed)
+    rng = np.random.default_rng(seed)
     command = [
         sys.executable,
         "-c",
@@ -148,7 +157,7 @@ def _kills(replicates: int, folder: Path, context: Context) -> Record:
     _finish([*command, "--resume", str(whole)])
     alone = time.perf_counter() - start
     killed, spent = 0, 0.0
-    for _ in range(context.pick(0, 1, 10)):
+    for _ in range(kills):
         start = time.perf_counter()
         process = subprocess.Popen(
             [*command, "--resume", str(broken)],
@@ -168,11 +177,10 @@ def _kills(replicates: int, folder: Path, context: Context) -> Record:
     spent += time.perf_counter() - start
     same = (whole / "results.jsonl").read_bytes() == (broken / "results.jsonl").read_bytes()
     return record(
-        "durability",
         "kills",
-        "sweep",
-        "time",
         spent,
+        method="sweep",
+        metric="time",
         unit="s",
         floor=alone,
         kills=killed,
@@ -183,3 +191,66 @@ def _kills(replicates: int, folder: Path, context: Context) -> Record:
 
 def _finish(command: list[str]) -> None:
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+
+
+def draw(table: Table) -> Any:
+    """Times over that of the simulator alone, and memory beside the data's size."""
+    figure, axes = drawing.canvas(1, 2, figsize=(10.5, 3.6))
+    for i, row in enumerate(table.present(data="overhead")):
+        error = 2 * (row["stderr"] or 0) / row["floor"]
+        axes[0, 0].barh(i, row["value"] / row["floor"], xerr=error, color="#8c8c8c", height=0.6)
+        axes[0, 0].text(0.02, i, row["method"], va="center", fontsize=8)
+    axes[0, 0].set(yticks=[], xlabel="time / that of the simulator alone (2 s.e.)")
+    axes[0, 0].set_title("A sweep's journal")
+    for i, row in enumerate(table.present(data="memory")):
+        words = f"{row['replicates']} replicates, {row['batch_size']} a batch"
+        axes[0, 1].barh(i, row["value"] / 2**20, color="#8c8c8c", height=0.6)
+        axes[0, 1].text(0.02, i, words, va="center", fontsize=8)
+    axes[0, 1].set(yticks=[], xlabel="MiB that a warm sweep adds")
+    axes[0, 1].set_title("Memory" if table.present(data="memory") else "Memory: not at this size")
+    return figure
+
+
+def finding(table: Table) -> str:
+    """What the journal costs, and whether killed sweeps end as others do."""
+    rows = table.select(data="overhead")
+    worst = max(rows, key=lambda r: r["value"])
+    ratio = worst["value"] / worst["floor"]
+    error = (worst["stderr"] or 0) / worst["floor"]
+    said = (
+        f"A durable sweep ({worst['method']}) takes {ratio:.2f} +- {error:.2f} times the bare draws"
+    )
+    for row in (r for r in table.rows if r["data"] == "kills"):
+        same = "the same bytes as" if row["status"] == "ok" else "other bytes than"
+        said += (
+            f"; killed {row['kills']} times and resumed it ends with {same} an uninterrupted one, "
+            f"after {row['value'] / row['floor']:.2f} times as long"
+        )
+    return said + "."
+
+
+def lines(table: Table) -> text.Lines:
+    """One line a number, times over their floor."""
+    keep = ("replicates", "batch_size", "kills")
+    return [
+        {"what": r["data"], "method": r["method"], "value": text.number(r)}
+        | ({"over floor": f"{r['value'] / r['floor']:.2f}"} if r["floor"] else {})
+        | {name: str(r[name]) for name in keep if name in r}
+        for r in table.present()
+    ]
+
+
+STUDY = Study(
+    name="durability",
+    summary="a sweep killed and resumed, the overhead of its journal, its memory",
+    settings=settings,
+    compute=compute,
+    pictures={"durability": draw},
+    lines=lines,
+    finding=finding,
+    usual=True,
+    # It starts processes that compile anew, so a quick run has it only if it is named.
+    quick=False,
+    timed=True,
+    measured=("data_bytes",),
+)

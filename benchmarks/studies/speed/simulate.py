@@ -10,12 +10,13 @@ import numpy as np
 from jax import Array
 
 import fsd_jax as fsd
-from benchmarks.context import Context
+from benchmarks import drawing, text
 from benchmarks.records import Record, record
+from benchmarks.study import Settings, Study, Work
+from benchmarks.table import Missing, Table
 from benchmarks.timing import Timing, interleave
 from fsd_jax import simulate, theory
 
-SUMMARY = "replicates per second without data, against NumPy, scikit-learn, JAX and the RNG floor"
 LATENT_DIM, AMBIENT, N_TA, N_S, TIME, VARIANCE = 16, 256, 100, 10_000, 1.0, 1.0
 SIZES = (10**2, 10**4, 10**6, 10**9, 10**12)
 FLOOR = "random numbers alone (floor)"
@@ -23,9 +24,15 @@ DIRECT = 2048
 """Replicates of one call of the direct JAX route."""
 
 
-def run(context: Context) -> Iterator[Record]:
-    """Yield throughput, its share of the floor, and means with their exact values."""
-    blocks = context.pick(32, 128, 512)
+def settings(size: str) -> Settings:
+    """Blocks of replicates in one call, and about how many seconds to time."""
+    place = ("quick", "default", "full").index(size)
+    return {"blocks": (32, 128, 512)[place], "seconds": (1.0, 4.0, 30.0)[place]}
+
+
+def compute(settings: Settings, work: Work) -> Iterator[Record]:
+    """Throughput, its share of the floor, and means with their exact values."""
+    blocks = settings["blocks"]
     replicates = blocks * simulate.BLOCK
     # BLAS first: its idle threads spin for a while and would slow a brief method that follows.
     methods: dict[str, tuple[int, Callable[[], Any]]] = {
@@ -36,10 +43,10 @@ def run(context: Context) -> Iterator[Record]:
     }
     for n in SIZES:
         methods[_ours(n)] = (replicates, partial(_without_data, n=n, replicates=replicates))
-    context.tell("simulate")
+    work.tell("timing")
     timings = interleave(
         {name: method for name, (_, method) in methods.items()},
-        seconds=context.pick(1.0, 4.0, 30.0),
+        seconds=settings["seconds"],
     )
     yield from _rates(methods, timings)
     for n in SIZES:
@@ -61,11 +68,10 @@ def _rates(
         if name.startswith("fsd_jax"):
             own["share_of_floor"] = floor / seconds
         yield record(
-            "simulate",
             "isotropic, d = 16",
-            name,
-            "time_per_replicate",
             seconds,
+            method=name,
+            metric="time_per_replicate",
             stderr=timings[name].spread / methods[name][0],
             unit="s",
             floor=floor,
@@ -86,11 +92,10 @@ def _mean(n: int, values: np.ndarray) -> Record:
     first_order = factor * (LATENT_DIM * (LATENT_DIM + 1) / n + 2 / N_S)
     stderr = float(values.std(ddof=1) / len(values) ** 0.5)
     return record(
-        "simulate",
         "means",
-        "fsd_jax",
-        "subspace_error",
         float(values.mean()),
+        method="fsd_jax",
+        metric="subspace_error",
         stderr=stderr,
         n_ta=n,
         n_s=N_S,
@@ -168,3 +173,81 @@ def _scikit_pca(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     # PCA centres; at these sample sizes that changes the time by nothing.
     found = PCA(LATENT_DIM).fit(x)
     return found.explained_variance_, found.components_.T
+
+
+def draw(table: Table) -> Any:
+    """Times of one replicate over the floor's, and means beside their exact values."""
+    figure, axes = drawing.canvas(1, 2, figsize=(11.5, 4.4), width_ratios=(1.3, 1))
+    rows = sorted(table.present(metric="time_per_replicate"), key=lambda r: -r["value"])
+    rivals = [r["value"] for r in rows if not r["method"].startswith(("fsd_jax", FLOOR))]
+    unit = min(rivals, default=1.0)
+    for i, row in enumerate(rows):
+        own = row["method"].startswith("fsd_jax")
+        axes[0, 0].barh(i, row["value"] / unit, color="#1f6fb4" if own else "#8c8c8c")
+    axes[0, 0].axvline(1.0, color="black", lw=0.8, ls="--")
+    axes[0, 0].set_yticks(range(len(rows)), [r["method"] for r in rows], fontsize=7)
+    axes[0, 0].set(
+        xscale="log",
+        xlabel="time of a replicate / that of the fastest rival",
+        title=f"{1e6 * unit:.3g} microseconds is 1",
+    )
+    means = table.present(metric="subspace_error")
+    drawing.points(axes[0, 1], means, "n_ta", 1, label="mean, 2 s.e.")
+    drawing.curve(axes[0, 1], means, "n_ta", "exact", 0, label="exact")
+    drawing.log_axes(axes[0, 1], "n_ta", drawing.ERROR, f"$n_s$ = {N_S:,}, d = {LATENT_DIM}")
+    axes[0, 1].legend()
+    return figure
+
+
+def finding(table: Table) -> str:
+    """Replicates a second beside the fastest rival, and how far means are from exact ones."""
+    times = {r["method"]: r for r in table.select(metric="time_per_replicate")}
+    own = times[_ours(N_TA)]
+    rivals = {n: r for n, r in times.items() if not n.startswith(("fsd_jax", FLOOR))}
+    if not rivals:
+        raise Missing("times of rivals")
+    name = min(rivals, key=lambda n: rivals[n]["value"])
+    worst = max(abs(r["sigmas"]) for r in table.select(metric="subspace_error"))
+    rate = 1 / own["value"]
+    error = rate * (own["stderr"] or 0) / own["value"]
+    return (
+        f"{rate:.3g} +- {error:.1g} replicates a second without data, "
+        f"{rivals[name]['value'] / own['value']:.3g} times as many as {name}; their means lie "
+        f"within {worst:.1f} standard errors of the exact values."
+    )
+
+
+def lines(table: Table) -> text.Lines:
+    """One line a method, then one a mean."""
+    found = [
+        {
+            "method": r["method"],
+            "replicates a second": f"{1 / r['value']:.3g}",
+            "times the floor": f"{r['value'] / r['floor']:.3g}",
+        }
+        for r in table.present(metric="time_per_replicate")
+    ]
+    return found + [
+        {
+            "method": f"mean error, n_ta = {r['n_ta']:.0e}",
+            "mean": text.number(r),
+            "exact": f"{r['exact']:.4g}",
+        }
+        for r in table.present(metric="subspace_error")
+    ]
+
+
+STUDY = Study(
+    name="simulate",
+    summary="replicates per second without data, against NumPy, scikit-learn, JAX, the RNG floor",
+    settings=settings,
+    compute=compute,
+    pictures={"simulate": draw},
+    lines=lines,
+    finding=finding,
+    usual=True,
+    timed=True,
+    measured=(
+        *("replicates_per_second", "slower_than_ours", "share_of_floor", "first_order", "sigmas"),
+    ),
+)
