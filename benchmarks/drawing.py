@@ -79,6 +79,11 @@ def points(
     )
 
 
+def at_least(rows: Sequence[Record], least: float) -> list[Record]:
+    """The rows with what a logarithmic axis cannot show put at its lower end."""
+    return [row | {"value": max(abs(row["value"]), least)} for row in rows]
+
+
 def curve(
     axis: Any, rows: Sequence[Record], x: str, field: str, style: int = 0, **options: Any
 ) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from benchmarks.records import Record
 from benchmarks.table import Table
+from fsd_jax.theory import Slope
 
 CONFIRMED, SHARPER, CORRECTED = "confirmed", "sharper", "corrected"
 NOT_REPRODUCED, NOT_TESTABLE = "not reproduced", "not testable here"
@@ -68,13 +69,13 @@ def slip(where: str, says: str, function: str, test: str, rule: Rule) -> Stateme
     )
 
 
-def decide(*, printed: bool, ours: bool, beyond: bool = False) -> str:
+def decide(*, ours: bool, printed: bool = True, beyond: bool = False) -> str:
     """The verdict of two comparisons with the measurement.
 
     Args:
-        printed: the paper's statement holds in it.
         ours: the exact form that this project puts beside it holds in it. If not, nothing has been
             shown, whatever the paper says.
+        printed: the paper's statement holds in it; it need not be told if it is `ours`.
         beyond: more than the statement holds, so that it can be sharpened.
     """
     if not ours:
@@ -82,6 +83,32 @@ def decide(*, printed: bool, ours: bool, beyond: bool = False) -> str:
     if not printed:
         return CORRECTED
     return SHARPER if beyond else CONFIRMED
+
+
+def judged(
+    number: Record | Slope | tuple[float, float, float],
+    reason: str,
+    *,
+    exact: float | None = None,
+    **compared: bool,
+) -> Verdict:
+    """A verdict on one number.
+
+    Args:
+        number: a row, which brings its interval and its exact value; a slope; or a value and its
+            ends.
+        reason: why, with the numbers.
+        exact: its exact value, where no row brings it.
+        **compared: see `decide`.
+    """
+    if isinstance(number, dict):
+        value, (low, high), exact = number["value"], interval(number), number.get("exact")
+    elif isinstance(number, tuple):
+        value, low, high = number
+    else:
+        value, low, high = number.value, number.low, number.high
+    verdict = decide(**compared)
+    return Verdict(verdict=verdict, reason=reason, measured=value, low=low, high=high, exact=exact)
 
 
 def sigmas(row: Record) -> float:

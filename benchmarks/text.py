@@ -65,6 +65,14 @@ def short(row: Record) -> str:
     return f"{row['value']:.3g}{error}"
 
 
+def times(value: float, other: float) -> str:
+    """How a number compares with another, in words."""
+    ratio = value / other
+    if 0.5 < ratio < 2:
+        return f"{ratio:.2f} times"
+    return f"{ratio:.3g} times more than" if ratio > 1 else f"{1 / ratio:.3g} times less than"
+
+
 def render(lines: Lines, *, width: int = WIDTH, most: int = LINES) -> str:
     """A table in plain text, cut to a width and a number of lines, with a word on what was cut.
 
