@@ -107,6 +107,11 @@ def legend_below(figure: Any, axis: Any, columns: int) -> None:
     figure.legend(drawn, labels, loc="outside lower center", ncols=columns)
 
 
+def legend_under(axis: Any, columns: int) -> None:
+    """The legend of one panel, under it."""
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=columns, fontsize=7)
+
+
 def store(figure: Any, table: Table, folder: Path, name: str) -> list[Path]:
     """Name what is missing on the picture, write PNG and PDF, close the figure."""
     from matplotlib import pyplot
