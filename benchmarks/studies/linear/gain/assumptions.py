@@ -1,14 +1,14 @@
-"""Which estimator turns source data into few-shot accuracy, and which merely trains from scratch?
+"""What each assumption is worth: nine estimators where one assumption is changed at a time.
 
-The expected score error of every estimator against the number of target samples, one assumption
-changed at a time. Second moments are drawn from their exact law (Bartlett), so a million source
-samples cost no more than a hundred; every cell and replicate goes through one compiled program.
+Second moments are drawn from their exact law (Bartlett), so a million source samples cost no more
+than a hundred; every cell and replicate goes through one compiled program.
 """
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,20 +16,18 @@ import numpy as np
 from jax import Array
 
 import fsd_jax as fsd
-from benchmarks import table
-from benchmarks.context import Context
-from benchmarks.records import Record, record
+from benchmarks.records import Record, average
+from benchmarks.studies.linear.linear_rates import BASE
+from benchmarks.study import Settings, Work
 from fsd_jax import theory
 from fsd_jax.fewshot.fit import complete
 from fsd_jax.simulate import bartlett_factor
 
-SUMMARY = "expected score error of few-shot, scratch and source against n_ta, n_s and assumptions"
-D, LATENT_DIM = 40, 8
-TIME = 0.5
+D = 40
+LATENT_DIM, TIME = BASE["d"], BASE["t"]
 NODES = 12
 """Quadrature nodes in log t; 64 change no error by more than a thousandth."""
 SPREAD = 4.0
-SHOTS = tuple(2**k for k in range(13))
 AT_T, INTEGRATED = "score_error", "integrated_score_error"
 SCRATCH, SCRATCH_D = "scratch, full plug-in", "scratch, rank d"
 RANK_T, RANK_INT = "rank-d, fitted at t", "rank-d, integrated"
@@ -83,15 +81,25 @@ class Curve:
         return np.geomspace(SPREAD, 1 / SPREAD, LATENT_DIM)
 
 
-def run(context: Context) -> Iterator[Record]:
-    """Yield mean and standard error of both score errors for every estimator in every cell."""
-    replicates = context.pick(16, 40, 400)
-    shots = context.pick((2, 8, 64), SHOTS, SHOTS)
+def settings(size: str) -> Settings:
+    """The curves and their points."""
+    powers = [2**k for k in range(13)]
+    return {
+        "curves": [asdict(curve) for curve in _curves(size)],
+        "curve_n_ta": [2, 8, 64] if size == "quick" else powers,
+        "curve_replicates": {"quick": 16, "default": 40, "full": 400}[size],
+        "nodes": NODES,
+        "spread": SPREAD,
+    }
+
+
+def compute(s: Settings, work: Work) -> Iterator[Record]:
+    """Mean and standard error of both score errors for every estimator in every cell."""
     # The same streams in every cell: comparisons between cells are paired.
-    keys = jax.random.split(jax.random.key(context.seed), replicates)
-    for curve in _curves(context.size):
-        for n in shots:
-            context.tell(f"gain {curve.name} n_ta={n}")
+    keys = jax.random.split(jax.random.key(work.seed), s["curve_replicates"])
+    for curve in (Curve(**given) for given in s["curves"]):
+        for n in s["curve_n_ta"]:
+            work.tell(f"{curve.name} n_ta={n}")
             errors = {k: np.asarray(v) for k, v in _cell(keys, n, *_arrays(curve)).items()}
             yield from _summaries(curve, n, errors)
 
@@ -227,21 +235,19 @@ def _plug_in(target: fsd.SecondMoment, k: int, residual: Array) -> fsd.LinearSco
 
 def _summaries(curve: Curve, n: int, errors: dict[str, np.ndarray]) -> Iterator[Record]:
     nodes, weights = fsd.VP().quadrature(nodes=NODES)
-    whens: dict[str, dict] = {
+    whens: dict[str, dict[str, Any]] = {
         AT_T: {"time": TIME},
         INTEGRATED: {"times": nodes, "weights": weights},
     }
     for name, (column, (metric, when)) in itertools.product(METHODS, enumerate(whens.items())):
         values = errors[name][:, column]
         exact = _exact(curve, n, name, when) if metric == AT_T or name != RANK_T else None
-        yield record(
-            "gain",
+        yield average(
             curve.name,
-            name,
-            metric,
-            float(values.mean()),
-            stderr=float(values.std(ddof=1) / len(values) ** 0.5),
-            unit="",
+            values,
+            method=name,
+            metric=metric,
+            exact=exact,
             n_ta=n,
             n_s=curve.n_s,
             d=LATENT_DIM,
@@ -252,11 +258,10 @@ def _summaries(curve: Curve, n: int, errors: dict[str, np.ndarray]) -> Iterator[
             residual_model=curve.model,
             angle=curve.angle,
             replicates=len(values),
-            exact=exact,
         )
 
 
-def _exact(curve: Curve, n: int, name: str, when: dict) -> float | None:
+def _exact(curve: Curve, n: int, name: str, when: dict[str, Any]) -> float | None:
     """The expectation, where theory knows it."""
     if curve.diagonal or curve.tau:
         return None
@@ -278,8 +283,3 @@ def _exact(curve: Curve, n: int, name: str, when: dict) -> float | None:
         estimator=estimator,
         **when,
     )
-
-
-def lines(rows: list[Record]) -> table.Lines:
-    """A column for each estimator."""
-    return table.pivot(rows, ("metric", "n_ta"), lambda row: row["method"], table.short)
