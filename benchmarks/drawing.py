@@ -69,7 +69,7 @@ def points(
     axis.errorbar(
         [r[x] for r in rows],
         [r["value"] for r in rows],
-        yerr=bars,
+        yerr=bars if any(bars) else None,
         color=look["color"],
         marker=look["marker"],
         ls=look["ls"] if line else "",

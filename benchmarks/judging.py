@@ -13,6 +13,9 @@ VERDICTS = (CONFIRMED, SHARPER, CORRECTED, NOT_REPRODUCED, NOT_TESTABLE)
 SIGMAS = 4.0
 """A mean may be this many standard errors from its exact value: one in 16,000 is not, by chance."""
 
+EXACT = 1e-9
+"""Numbers without chance in them, in float64, are equal to this."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:

@@ -70,7 +70,8 @@ def times(value: float, other: float) -> str:
     ratio = value / other
     if 0.5 < ratio < 2:
         return f"{ratio:.2f} times"
-    return f"{ratio:.3g} times more than" if ratio > 1 else f"{1 / ratio:.3g} times less than"
+    size = float(f"{max(ratio, 1 / ratio):.3g}")
+    return f"{size:,g} times {'more' if ratio > 1 else 'less'} than"
 
 
 def render(lines: Lines, *, width: int = WIDTH, most: int = LINES) -> str:

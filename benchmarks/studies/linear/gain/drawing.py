@@ -43,7 +43,7 @@ def regimes(table: Table) -> Any:
         drawing.points(axis, table.present(data=name), "n_ta", place, label=label, line=True)
     rows = table.present(data=a.Curve().name, method=a.RANK_INT, metric=a.AT_T)
     drawing.points(axis, rows, "n_ta", 5, label="rank-d, fitted over all t", line=True)
-    _mark_d(axis, base["d"])
+    _mark_d(axis, base["d"], 0.25)
     title = r"Three regimes ($d$ = 8, $\lambda^2$ = 1, $n_s = 10^4$; 2 s.e.)"
     drawing.log_axes(axis, "n_ta", ERROR, title)
     axis.set_ylim(top=300)
@@ -52,7 +52,7 @@ def regimes(table: Table) -> Any:
     for place, (method, label) in enumerate(SWEPT.items()):
         rows = [r for r in table.present(method=method, **own) if r["n_ta"] <= 2 * base["d"]]
         drawing.points(axis, rows, "n_ta", place, line=True, label=label)
-    _mark_d(axis, base["d"])
+    _mark_d(axis, base["d"], 0.12)
     title = "The transition: at $n_{ta} = d$ the subspace is exact,\n"
     title += "and the source's error is left"
     drawing.log_axes(axis, "n_ta", ERROR, title, across="linear", up="linear")
@@ -60,10 +60,10 @@ def regimes(table: Table) -> Any:
     return figure
 
 
-def _mark_d(axis: Any, d: int) -> None:
+def _mark_d(axis: Any, d: int, height: float = 0.04) -> None:
     axis.axvline(d, color="0.5", lw=0.8)
     place = axis.get_xaxis_transform()
-    axis.text(d * 1.1, 0.04, "$n_{ta} = d$", color="0.35", fontsize=8, transform=place)
+    axis.text(d * 1.1, height, "$n_{ta} = d$", color="0.35", fontsize=8, transform=place)
 
 
 def assumptions(table: Table) -> Any:
