@@ -8,20 +8,22 @@ import jax.numpy as jnp
 import numpy as np
 
 import fsd_jax as fsd
-from fsd_jax import LinearScore, ledger
-from paper_figures import style
-from paper_figures.table import Row, Table, row
-from paper_figures.work import SEED, Work
+from benchmarks import drawing, text
+from benchmarks.judging import Statement, Verdict, close, judged
+from benchmarks.records import Record, record
+from benchmarks.study import Settings, Study, Work
+from benchmarks.table import Table
+from fsd_jax import ledger
+from fsd_jax.score.linear import LinearScore
 
-SUMMARY = "what each ingredient of a few-shot model costs in W2, alone and on top of the others"
-IN_QUICK = False
-"""Two large programs to compile: a quick run has it only if it is named."""
 RANK, ORTHONORMAL = "rank(V) = d, fitted at t = 0.5", "orthonormal, with noise"
 FITTED_AT = 0.5
+LABELS = {"alone": "alone: all else exact", "removed": "what making it exact saves"}
 
 
-def settings(quick: bool) -> dict[str, Any]:
+def settings(size: str) -> Settings:
     """Two settings of equal shapes, which share every compilation."""
+    quick = size == "quick"
     return {
         "D": 24 if quick else 64,
         "d": 4 if quick else 8,
@@ -35,7 +37,7 @@ def settings(quick: bool) -> dict[str, Any]:
     }
 
 
-def compute(settings: dict[str, Any], work: Work) -> Iterator[Row]:
+def compute(settings: Settings, work: Work) -> Iterator[Record]:
     """Ledgers over replicates, and one total by dense matrices in NumPy."""
     s = settings
     times = fsd.geometric_grid(s["delta"], s["T"], s["steps"])
@@ -47,21 +49,21 @@ def compute(settings: dict[str, Any], work: Work) -> Iterator[Row]:
         )
     )
     for name, one in s["settings"].items():
-        work.tell(f"ledger {name}")
+        work.tell(name)
         problem = fsd.LinearProblem.random(
-            jax.random.key(SEED),
+            jax.random.key(work.seed),
             ambient_dim=s["D"],
             latent_dim=s["d"],
             latent_variance=s["lam2"],
             residual_variance=one["tau2"],
         )
-        keys = jax.random.split(jax.random.key(SEED + 1), s["replicates"])
+        keys = jax.random.split(jax.random.key(work.seed + 1), s["replicates"])
         at_one, at_all, orthonormal = fit(keys, problem, one["n_ta"])
         pair = (at_one, at_all) if name == RANK else (orthonormal, orthonormal)
         found = keep(*pair, problem)
         for r in found.rows("w2"):
             for part in ("alone", "removed"):
-                yield row(
+                yield record(
                     "cost",
                     r[part],
                     stderr=r[f"{part}_stderr"],
@@ -69,9 +71,9 @@ def compute(settings: dict[str, Any], work: Work) -> Iterator[Row]:
                     part=part,
                     ingredient=r["ingredient"],
                 )
-        yield row("total", r["total"], stderr=r["total_stderr"], setting=name)
+        yield record("total", r["total"], stderr=r["total_stderr"], setting=name)
         first = jax.tree.map(lambda leaf: leaf[0], pair[0])
-        yield row(
+        yield record(
             "first replicate",
             float(found.total[0, ledger.METRICS.index("w2")]),
             exact=_by_hand(first, problem, np.asarray(times)),
@@ -137,16 +139,14 @@ def _root(matrix: np.ndarray) -> np.ndarray:
 def draw(table: Table) -> Any:
     """Bars on a scale that is linear near zero: costs may be negative."""
     s = table.settings
-    figure, axes = style.canvas(1, len(s["settings"]), figsize=(11, 4.6))
+    figure, axes = drawing.canvas(1, len(s["settings"]), figsize=(11, 4.6))
     for axis, (name, one) in zip(axes[0], s["settings"].items(), strict=True):
-        total = table.present(series="total", setting=name)
+        total = table.present(data="total", setting=name)
         names = list(
-            dict.fromkeys(r["ingredient"] for r in table.present(series="cost", setting=name))
+            dict.fromkeys(r["ingredient"] for r in table.present(data="cost", setting=name))
         )
         for shift, part, look in ((-0.2, "alone", 0), (0.2, "removed", 1)):
-            rows = {
-                r["ingredient"]: r for r in table.present(series="cost", setting=name, part=part)
-            }
+            rows = {r["ingredient"]: r for r in table.present(data="cost", setting=name, part=part)}
             values = [rows[i]["value"] if i in rows else np.nan for i in names]
             bars = [2 * (rows[i]["stderr"] or 0) if i in rows else 0 for i in names]
             axis.barh(
@@ -154,7 +154,7 @@ def draw(table: Table) -> Any:
                 values,
                 0.36,
                 xerr=bars,
-                color=("0.75", style.STYLES[1]["color"])[look],
+                color=("0.75", drawing.STYLES[1]["color"])[look],
                 label=LABELS[part],
                 error_kw={"lw": 0.9, "capsize": 2},
             )
@@ -166,24 +166,102 @@ def draw(table: Table) -> Any:
         axis.invert_yaxis()
         axis.axvline(0, color="0.3", lw=0.8)
         for r in total:
-            axis.axvline(r["value"], color=style.STYLES[2]["color"], ls="--", lw=1.2, label="total")
+            axis.axvline(
+                r["value"], color=drawing.STYLES[2]["color"], ls="--", lw=1.2, label="total"
+            )
         axis.set(
             xlabel=r"part of $W_2^2$ (mean, 2 s.e.)",
             title=f"{name}\nD = {s['D']}, d = {s['d']}, $n_{{ta}}$ = {one['n_ta']}, "
             rf"$n_s$ = {s['n_s']}, $\tau^2$ = {one['tau2']:g}",
         )
-    style.legend_below(figure, axes[0, 0], 3)
+    drawing.legend_below(figure, axes[0, 0], 3)
     return figure
 
 
 def _extent(table: Table, name: str) -> tuple[float, float]:
     """From the lowest to the highest end of a bar's error."""
     rows = [
-        *table.present(series="cost", setting=name),
-        *table.present(series="total", setting=name),
+        *table.present(data="cost", setting=name),
+        *table.present(data="total", setting=name),
     ]
     ends = [r["value"] + sign * 2 * (r["stderr"] or 0) for r in rows for sign in (-1, 1)]
     return min([*ends, -1e-3]), max([*ends, 1e-3])
 
 
-LABELS = {"alone": "alone: all else exact", "removed": "what making it exact saves"}
+def _parts(table: Table, setting: str) -> dict[str, dict[str, Record]]:
+    """The costs of each ingredient, alone and removed."""
+    return {
+        part: {r["ingredient"]: r for r in table.select(data="cost", setting=setting, part=part)}
+        for part in LABELS
+    }
+
+
+def _dearest(removed: dict[str, Record]) -> str:
+    """The ingredient that saves most when it is made exact."""
+    saved = {name: r["value"] for name, r in removed.items() if name != "interaction"}
+    return max(saved, key=lambda name: saved[name])
+
+
+def lines(table: Table) -> text.Lines:
+    """One line for each ingredient and setting."""
+    rows = table.present(data="cost")
+    return text.pivot(rows, ("setting", "ingredient"), lambda r: LABELS[r["part"]], text.short)
+
+
+def finding(table: Table) -> str:
+    """What costs most in each setting."""
+    words = []
+    for total in table.select(data="total"):
+        removed = _parts(table, total["setting"])["removed"]
+        first = _dearest(removed)
+        saved = removed[first]
+        words.append(
+            f"of a squared W2 of {total['value']:.3g} +- {total['stderr']:.1g} ({total['setting']})"
+            f" making the {first.replace('_', ' ')} exact saves {saved['value']:.3g} +- "
+            f"{saved['stderr']:.1g}"
+        )
+    return f"The dearest ingredient: {'; '.join(words)}."
+
+
+def splits(table: Table) -> Verdict:
+    """Printed: the costs alone make up the total, within a tenth. Ours: with the interaction."""
+    agree = all(close(r["value"], r["exact"], 1e-6) for r in table.select(data="first replicate"))
+    words, shares = [], []
+    for total in table.select(data="total"):
+        parts = _parts(table, total["setting"])
+        for rows in parts.values():
+            agree = agree and close(sum(r["value"] for r in rows.values()), total["value"], 1e-6)
+        shares.append(abs(parts["alone"]["interaction"]["value"]) / total["value"])
+        first = _dearest(parts["removed"])
+        words.append(
+            f"{total['setting']}: W2^2 = {total['value']:.3g} +- {2 * total['stderr']:.1g}, "
+            f"{shares[-1]:.0%} of it interaction; the {first.replace('_', ' ')} made exact saves "
+            f"{parts['removed'][first]['value']:.3g}, alone it costs "
+            f"{parts['alone'][first]['value']:.2g}"
+        )
+    ends = max(shares), min(shares), max(shares)
+    return judged(ends, "; ".join(words), printed=max(shares) <= 0.1, ours=agree)
+
+
+STUDY = Study(
+    name="ledger",
+    figure="ledger",
+    summary="what each ingredient of a few-shot model costs in W2, alone and on top of the others",
+    settings=settings,
+    compute=compute,
+    pictures={"ledger": draw},
+    lines=lines,
+    finding=finding,
+    statements=(
+        Statement(
+            name="Sections 4 and 5, error ledger",
+            place="6 ledger",
+            says="The error of a sample splits into what V, the latent, time steps and ends cost",
+            function="fsd_jax.ledger.account",
+            test="tests/test_ledger.py::test_every_substitution_by_hand",
+            rule=splits,
+        ),
+    ),
+    # Two large programs to compile.
+    quick=False,
+)
