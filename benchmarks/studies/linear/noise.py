@@ -117,7 +117,8 @@ def draw(table: Table) -> Any:
     axis = axes[0, 1]
     for place, gain in enumerate(GAINS):
         rows = drawing.at_least(table.present(data="floor", gain=gain), 1e-30)
-        drawing.points(axis, rows, "t", place, label=f"residual gain: {gain}", line=True)
+        label = gain.replace("none", "without a residual gain")
+        drawing.points(axis, rows, "t", place, label=label, line=True)
     title = "What no data remove from the paper's class\n"
     title += r"(D = 40, d = 8, $\tau$ = 0.2, $\lambda^2$ = 1)"
     drawing.log_axes(axis, "t", "score error of the population's decoder", title)

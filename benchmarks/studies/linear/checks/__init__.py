@@ -102,8 +102,8 @@ def finding(table: Table) -> str:
     theirs = sum(_equal(r, "printed") for r in printed)
     return (
         f"Of {len(rows)} measured numbers {ours} are our exact ones (within {SIGMAS:g} standard "
-        f"errors, or 0.1% where there is no chance); of {len(printed)} that the paper prints "
-        f"otherwise {theirs} are the printed ones."
+        f"errors, or 0.1% where there is no chance); of {len(printed)} beside which the paper prints "
+        f"a number {theirs} {'is the printed one' if theirs == 1 else 'are the printed ones'}."
     )
 
 
