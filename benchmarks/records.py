@@ -8,8 +8,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from fsd_jax._files import try_lock, write_text
 from fsd_jax.sweep.journal import JOURNAL
 from fsd_jax.sweep.table import MANIFEST
@@ -71,13 +69,6 @@ def record(
         row["status"] = f"not finite: {value}"
     infinite = [n for n, v in row.items() if isinstance(v, float) and not math.isfinite(v)]
     return row | dict.fromkeys(infinite)
-
-
-def average(data: str, draws: Any, **fields: Any) -> Record:
-    """The mean of independent draws, with its standard error; see `record`."""
-    values = np.asarray(draws, float)
-    stderr = float(values.std(ddof=1) / values.size**0.5)
-    return record(data, float(values.mean()), stderr=stderr, **fields)
 
 
 class Results:

@@ -137,13 +137,6 @@ class Study:
         found = {"size": size, "seed": seed, "data": sorted(data), "settings": self.settings(size)}
         return json.loads(json.dumps(found))
 
-    def says(self, found: Table) -> str:
-        """Its finding, or which result it lacks."""
-        try:
-            return self.finding(found)
-        except table.Missing as lost:
-            return f"No finding, as a result is missing: {lost}."
-
     def table(self, work: Work) -> Table:
         """Compute its table."""
         asked = self.asked(work.size, work.seed, work.data)

@@ -10,8 +10,8 @@ import numpy as np
 import fsd_jax as fsd
 from benchmarks import drawing, text
 from benchmarks.judging import SIGMAS, Statement, Verdict, close, judged, sigmas, worst_sigmas
-from benchmarks.records import Record, average, record
-from benchmarks.study import Settings, Study, Work
+from benchmarks.records import Record, record
+from benchmarks.study import Settings, Study, Work, mean
 from benchmarks.table import Table
 from fsd_jax import sampler, theory
 from fsd_jax.linear_model import ThinGaussian
@@ -111,14 +111,14 @@ def _drawn(
     for method in s["drawn"]:
         squares = np.sum(np.asarray(sampler.sample(key, score, method=method, **size)) ** 2, axis=1)
         law = law_of_steps(score, _padded(times, most), normal, method=method, denoise=False)
-        yield average("drawn", squares, exact=float(jnp.sum(law.variance)), method=method)
+        yield record("drawn", **mean(squares), exact=float(jnp.sum(law.variance)), method=method)
 
     def turned(x: jax.Array, t: jax.Array) -> jax.Array:
         # The drift +f is -f less y, which may as well be taken from the score.
         return score(x, t) - x
 
     squares = np.sum(np.asarray(sampler.sample(key, turned, **size)) ** 2, axis=1)
-    yield average("drift +f", squares, exact=float(jnp.sum(truth.variance)))
+    yield record("drift +f", **mean(squares), exact=float(jnp.sum(truth.variance)))
 
 
 def _padded(times: Any, most: int) -> Steps:

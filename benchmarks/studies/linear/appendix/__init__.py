@@ -8,9 +8,9 @@ import numpy as np
 
 import fsd_jax as fsd
 from benchmarks import text
-from benchmarks.records import Record, average, record
+from benchmarks.records import Record, record
 from benchmarks.studies.linear.appendix import drawing, judging
-from benchmarks.study import Settings, Study, Work
+from benchmarks.study import Settings, Study, Work, mean
 from benchmarks.table import Table
 from fsd_jax import theory
 
@@ -72,7 +72,9 @@ def _pretraining(s: Settings, seed: int) -> Iterator[Record]:
         ).value
         # Lemma B.1 bounds the integral, where the error and Lemma D.3 are averages over t.
         for lemma, bound in (("B.1", b_1 / (s["T"] - s["delta"])), ("D.3", d_3)):
-            yield average("pre-training", errors, exact=exact, bound=bound, lemma=lemma, n_s=n_s)
+            yield record(
+                "pre-training", **mean(errors), exact=exact, bound=bound, lemma=lemma, n_s=n_s
+            )
 
 
 def _circle(s: Settings, _seed: int) -> Iterator[Record]:

@@ -100,10 +100,11 @@ def finding(table: Table) -> str:
     printed = [r for r in rows if "printed" in r]
     ours = sum(_equal(r, "exact") for r in rows)
     theirs = sum(_equal(r, "printed") for r in printed)
+    theirs_are = "is the printed one" if theirs == 1 else "are the printed ones"
     return (
         f"Of {len(rows)} measured numbers {ours} are our exact ones (within {SIGMAS:g} standard "
-        f"errors, or 0.1% where there is no chance); of {len(printed)} beside which the paper prints "
-        f"a number {theirs} {'is the printed one' if theirs == 1 else 'are the printed ones'}."
+        f"errors, or 0.1% where there is no chance); of {len(printed)} beside which the paper "
+        f"prints a number {theirs} {theirs_are}."
     )
 
 

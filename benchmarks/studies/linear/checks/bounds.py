@@ -16,9 +16,9 @@ from benchmarks.judging import (
     judged,
     slip,
 )
-from benchmarks.records import Record, average, record
+from benchmarks.records import Record, record
 from benchmarks.studies.linear.checks import shared
-from benchmarks.study import Settings
+from benchmarks.study import Settings, mean
 from benchmarks.table import Table
 from fsd_jax import theory
 
@@ -41,7 +41,7 @@ def divergences(s: Settings, seed: int) -> Iterator[Record]:
         for v in (lam2, fitted)
     ]
     printed = float(d * (lam2 / fitted - np.log(lam2 / fitted) - 1))
-    yield average("divergence", ratio, exact=float(fsd.gaussian_kl(*laws)), printed=printed)
+    yield record("divergence", **mean(ratio), exact=float(fsd.gaussian_kl(*laws)), printed=printed)
 
 
 def accuracies(_s: Settings, _seed: int) -> Iterator[Record]:

@@ -8,9 +8,9 @@ import numpy as np
 
 import fsd_jax as fsd
 from benchmarks.judging import EXACT, SIGMAS, Statement, Verdict, judged, sigmas, slip
-from benchmarks.records import Record, average, record
+from benchmarks.records import Record, record
 from benchmarks.studies.linear.checks import shared
-from benchmarks.study import Settings
+from benchmarks.study import Settings, mean
 from benchmarks.table import Table
 
 TIME = 0.5
@@ -55,7 +55,7 @@ def simplified_form(s: Settings, seed: int) -> Iterator[Record]:
         means[i] = np.mean(np.sum((noised @ (g * V @ V.T) - signal**0.5 * x) ** 2, axis=1))
     moment = fsd.SecondMoment.from_samples(jnp.asarray(x), route="svd")
     exact = float(fsd.expected_loss(jnp.asarray(V), moment, latent_variance=1.0, time=TIME))
-    yield average("simplified objective", means / noise**2, exact=exact)
+    yield record("simplified objective", **mean(means / noise**2), exact=exact)
 
 
 def reverse(_s: Settings, _seed: int) -> Iterator[Record]:

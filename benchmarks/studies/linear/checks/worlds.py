@@ -18,9 +18,9 @@ from benchmarks.judging import (
     slip,
     worst_sigmas,
 )
-from benchmarks.records import Record, average, record
+from benchmarks.records import Record, record
 from benchmarks.studies.linear.checks import shared
-from benchmarks.study import Settings
+from benchmarks.study import Settings, mean
 from benchmarks.table import Table
 
 
@@ -39,11 +39,11 @@ def assumptions(s: Settings, seed: int) -> Iterator[Record]:
         yield record("outside the subspace", outside, method=name, exact=0.0)
         for k, variance in enumerate(s["lam2"]):
             squares = (x @ A[:, k]) ** 2
-            yield average("latent variance", squares, method=name, exact=variance, k=k)
+            yield record("latent variance", **mean(squares), method=name, exact=variance, k=k)
     z = np.asarray(world.latent.sample(keys[0], n))
     energy = np.sum(z**2, axis=1)
-    yield average("C_Z", energy, exact=float(sum(s["lam2"])))
-    yield average("c_0", z[:, np.argmin(s["lam2"])] ** 2, exact=min(s["lam2"]))
+    yield record("C_Z", **mean(energy), exact=float(sum(s["lam2"])))
+    yield record("c_0", **mean(z[:, np.argmin(s["lam2"])] ** 2), exact=min(s["lam2"]))
     # C_2 = 1/lambda_max^2 and C_1 = prod 1/lambda_k: the density never exceeds the tail's bound.
     logs = -0.5 * (z**2 / np.asarray(s["lam2"])).sum(axis=1)
     yield record("tail", float(np.max(logs + 0.5 * energy / max(s["lam2"]))), bound=1e-12)

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 import numpy as np
 
 from benchmarks import text
-from benchmarks.records import Record, average
+from benchmarks.records import Record, record
 from benchmarks.studies.linear.gain import assumptions, drawing, judging
 from benchmarks.studies.linear.gain.judging import AS_IS, COMPLETED, PARTIAL, SCRATCH
 from benchmarks.studies.linear.linear_rates import BASE
-from benchmarks.study import Settings, Study, Work
+from benchmarks.study import Settings, Study, Work, mean
 from benchmarks.table import Table
 from fsd_jax import theory
 
@@ -92,7 +92,7 @@ def _from_data(s: Settings, n_ta: int, seed: int) -> Iterator[Record]:
     for name, values in errors.items():
         known = name in method or (name == COMPLETED and n_ta >= d)
         exact = _exact(method.get(name, "orthonormal"), cell) if known else None
-        yield average(name, values, exact=exact, **cell)
+        yield record(name, **mean(values), exact=exact, **cell)
 
 
 COLUMNS = {

@@ -16,9 +16,9 @@ import numpy as np
 from jax import Array
 
 import fsd_jax as fsd
-from benchmarks.records import Record, average
+from benchmarks.records import Record, record
 from benchmarks.studies.linear.linear_rates import BASE
-from benchmarks.study import Settings, Work
+from benchmarks.study import Settings, Work, mean
 from fsd_jax import theory
 from fsd_jax.fewshot.fit import complete
 from fsd_jax.simulate import bartlett_factor
@@ -242,9 +242,9 @@ def _summaries(curve: Curve, n: int, errors: dict[str, np.ndarray]) -> Iterator[
     for name, (column, (metric, when)) in itertools.product(METHODS, enumerate(whens.items())):
         values = errors[name][:, column]
         exact = _exact(curve, n, name, when) if metric == AT_T or name != RANK_T else None
-        yield average(
+        yield record(
             curve.name,
-            values,
+            **mean(values),
             method=name,
             metric=metric,
             exact=exact,

@@ -10,9 +10,9 @@ import numpy as np
 
 import fsd_jax as fsd
 from benchmarks import text
-from benchmarks.records import Record, average, record
+from benchmarks.records import Record, record
 from benchmarks.studies.linear.lemma_5_1 import drawing, judging
-from benchmarks.study import Settings, Study, Work
+from benchmarks.study import Settings, Study, Work, mean
 from benchmarks.table import Table
 
 NOISED = ("raw less truncated", "raw formula", "truncated to rank d")
@@ -169,7 +169,7 @@ def _raw(s: Settings, seed: int) -> Iterator[Record]:
     for tau in s["noise"]:
         found = np.asarray(distances(jnp.asarray(tau**2)))
         for values, name in zip(found.T, NOISED, strict=True):
-            yield average(name, values, tau=tau, replicates=len(values))
+            yield record(name, **mean(values), tau=tau, replicates=len(values))
 
 
 def _population(s: Settings, seed: int) -> Iterator[Record]:

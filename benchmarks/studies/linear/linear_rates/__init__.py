@@ -9,9 +9,9 @@ import numpy as np
 import fsd_jax as fsd
 from benchmarks import text
 from benchmarks.judging import worst_sigmas
-from benchmarks.records import Record, average, record
+from benchmarks.records import Record, record
 from benchmarks.studies.linear.linear_rates import drawing, judging
-from benchmarks.study import Settings, Study, Work
+from benchmarks.study import Settings, Study, Work, mean
 from benchmarks.table import Table
 from fsd_jax import theory
 
@@ -111,7 +111,7 @@ def _source_alone(s: Settings, d: int, n_s: int, seed: int) -> Record:
     ratio = draw.chisquare(d * n_s, size=draws) / (d * n_s)
     errors = d * (noise * (1 / ratio - 1) / (signal * lam2 + noise)) ** 2
     cell = {**s["base"], "n_ta": LARGE, "n_s": n_s, "d": d, "D": None, "replicates": draws}
-    return average(f"n_s alone, d {d}", errors, **cell, **_theory(cell))
+    return record(f"n_s alone, d {d}", **mean(errors), **cell, **_theory(cell))
 
 
 def _from_data(s: Settings, D: int, seed: int) -> Record:
@@ -128,7 +128,7 @@ def _from_data(s: Settings, D: int, seed: int) -> Record:
         P = np.linalg.solve(signal * C + noise * np.eye(D), C)
         errors[i] = np.sum(((signal * fitted + noise) / fitted * P - A @ A.T) ** 2)
     cell = {**s["base"], "D": D, "replicates": replicates}
-    return average("against D", errors, **cell, **_theory(cell))
+    return record("against D", **mean(errors), **cell, **_theory(cell))
 
 
 def _levels(s: Settings) -> tuple[float, float, float]:
