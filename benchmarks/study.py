@@ -168,7 +168,7 @@ def statements() -> tuple[Statement, ...]:
     return tuple(sorted(found, key=lambda s: s.place))
 
 
-def mean(values: Iterable[float]) -> dict[str, float | None]:
+def mean(values: Iterable[float]) -> dict[str, Any]:
     """The mean of independent draws as the ``value`` of a record, and its standard error."""
     found = np.array(list(values), float)
     error = float(found.std(ddof=1) / found.size**0.5) if found.size > 1 else None

@@ -98,17 +98,25 @@ def _theory(cell: Record) -> Record:
 def _slope(data: str, rows: list[Record]) -> Record:
     axis = data.split(maxsplit=1)[0]
     found, exact = judging.slope(rows, axis)
-    ends = {"stderr": found.stderr, "low": found.low, "high": found.high, "exact": exact}
-    claimed = {"n_ta": -1.0, "n_s": -0.5}[axis]
-    fitted = {"d": rows[0]["d"], "fitted_from": judging.SETTLED[axis]}
-    return record("slopes", found.value, metric=f"slope_in_{axis}", bound=claimed, **ends, **fitted)
+    return record(
+        "slopes",
+        found.value,
+        metric=f"slope_in_{axis}",
+        stderr=found.stderr,
+        low=found.low,
+        high=found.high,
+        exact=exact,
+        bound={"n_ta": -1.0, "n_s": -0.5}[axis],
+        d=rows[0]["d"],
+        fitted_from=judging.SETTLED[axis],
+    )
 
 
 def _source_alone(s: Settings, d: int, n_s: int, seed: int) -> Record:
     """The error that a perfect target leaves, from the pre-trained variance alone, in NumPy."""
     draw, draws = np.random.default_rng([seed, d, n_s]), s["source_draws"]
     lam2, signal, noise = _levels(s)
-    ratio = draw.chisquare(d * n_s, size=draws) / (d * n_s)
+    ratio = draw.chisquare(d * n_s, size=(draws,)) / (d * n_s)
     errors = d * (noise * (1 / ratio - 1) / (signal * lam2 + noise)) ** 2
     cell = {**s["base"], "n_ta": LARGE, "n_s": n_s, "d": d, "D": None, "replicates": draws}
     return record(f"n_s alone, d {d}", **mean(errors), **cell, **_theory(cell))

@@ -41,8 +41,9 @@ def draw(table: Table) -> Any:
         if name in ("d", "D"):
             axis.set_xticks(table.settings[name], [str(v) for v in table.settings[name]])
             axis.minorticks_off()
-    for name, place in (("n_ta", (0.36, 0.44)), ("n_s", (0.4, 0.5)), ("t", "lower right")):
-        panels[name].legend(fontsize=7, loc=place)
+    corners: dict[str, Any] = {"n_ta": (0.36, 0.44), "n_s": (0.4, 0.5), "t": "lower right"}
+    for name, corner in corners.items():
+        panels[name].legend(fontsize=7, loc=corner)
     drawing.legend_below(figure, panels["D"], 4)
     return figure
 
