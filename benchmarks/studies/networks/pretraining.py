@@ -151,11 +151,11 @@ def finding(table: Table) -> str:
         for name in ("fewshot", "scratch")
     )
     lost = [shift for shift in few if few[shift]["value"] >= scratch[shift]["value"]]
-    ends = f"no longer from a move of {min(lost):g} on" if lost else f"up to {max(few):g}"
-    words = "is below" if 0.0 not in lost else "is not below"
+    words = "is not below" if 0.0 in lost else "is below"
+    ends = f"is not below at a move of {min(lost):g}" if lost else f"stays below up to {max(few):g}"
     return (
         f"With {N_TA} target samples few-shot's score error {text.number(few[0.0])} {words} "
-        f"scratch's {text.number(scratch[0.0])}; as the latent's means move, it stays below {ends}."
+        f"scratch's {text.number(scratch[0.0])}; as the latent's means move, it {ends}."
     )
 
 

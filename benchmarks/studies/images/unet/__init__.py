@@ -184,8 +184,9 @@ def finding(table: Table) -> str:
             if not own:
                 raise Missing(f"{name}: {method} after {last} steps")
             found = mean(r["value"] for r in own)
-            # Of one draw the error of its few images; of several that of the draws.
-            error = own[0]["stderr"] if found["stderr"] is None else found["stderr"]
+            # The draws' error, or that of their few images where they agree by chance.
+            within = sum(r["stderr"] ** 2 for r in own) ** 0.5 / len(own)
+            error = max(found["stderr"] or 0.0, within)
             share[method] = f"{found['value']:.0%} +- {error:.0%}"
         said.append(
             f"{name}: after {last} steps on ten images {share['everything']} of a U-Net's images "
@@ -197,8 +198,10 @@ def finding(table: Table) -> str:
 
 
 def lines(table: Table) -> text.Lines:
-    """The first draw: one line a method and step, one column a measure."""
-    rows = [r for r in table.present(draw=0) if r["metric"] in (*PANELS, "diversity")]
+    """The first draw at the last step: one line a method, one column a measure."""
+    rows = [r for r in table.present(draw=0) if r["metric"] in PANELS]
+    last = max((r["step"] for r in rows), default=0)
+    rows = [r for r in rows if r["step"] in (0, last)]
     lost = [text.line(r) for r in table.rows if r["value"] is None]
     return text.pivot(rows, ("data", "method", "step"), lambda r: r["metric"], text.short) + lost
 
