@@ -58,10 +58,11 @@ def run(
 ) -> Iterator[processes.Done]:
     """Make studies and yield the end of each, in no fixed order; the result is a `Made`.
 
-    Those that time nothing run side by side, the long ones first; then the others, one by one.
+    Those that time nothing run side by side, then the others one by one. First comes what soon
+    has a finding, then what takes long.
     """
     known = studies()
-    ordered = sorted(names, key=lambda name: not known[name].long)
+    ordered = sorted(names, key=lambda name: (not known[name].first, not known[name].long))
     tasks = [(name, asked) for name in ordered]
     alone = [name for name in names if known[name].timed]
     return processes.run(make, tasks, extra=extra, tell=tell, jobs=jobs, alone=alone)

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from multiprocessing.connection import wait
 from typing import Any, NamedTuple
 
@@ -57,9 +57,15 @@ def run(
     if jobs < 2 or jax.default_backend() != "cpu":
         together, last = [], together + last
     if together:
-        yield from _side_by_side(work, together, extra, tell, jobs)
-    for task in last:
-        yield attempt(work, task, extra, tell)
+        yield from _side_by_side(work, together, extra, tell, jobs, len(last))
+    for left, task in zip(reversed(range(len(last))), last, strict=True):
+        tell(_progress(str(task[0]), left))
+        yield attempt(work, task, extra, lambda line, left=left: tell(_progress(line, left)))  # type: ignore[misc]
+
+
+def _progress(line: str, left: int) -> str:
+    """What runs, and how much more there is to run."""
+    return f"{line} ({left} more to run)" if left else line
 
 
 def attempt(work: Callable[..., Any], task: Task, extra: str, tell: Callable[[str], None]) -> Done:
@@ -88,6 +94,7 @@ def _side_by_side(
     extra: str,
     tell: Callable[[str], None],
     jobs: int,
+    later: int,
 ) -> Iterator[Done]:
     context = multiprocessing.get_context("spawn")
     others = set(multiprocessing.active_children())
@@ -95,13 +102,14 @@ def _side_by_side(
     try:
         with _uninterrupted():
             started = {pool.submit(attempt, work, t, extra, _silent): t[0] for t in tasks}
-        for count, future in enumerate(as_completed(started), start=1):
+        _tell_running(started, tell, jobs, later)
+        for future in as_completed(started):
             error = future.exception()
             if error is None:
                 yield future.result()
             else:  # A process was killed, or a result cannot be sent.
                 yield Done(started[future], None, _words(error), 0.0)
-            tell(f"{count} of {len(tasks)}, {jobs} at a time")
+            _tell_running(started, tell, jobs, later)
     except BaseException:
         # The pool would wait for what runs, which may take hours.
         for process in set(multiprocessing.active_children()) - others:
@@ -109,6 +117,15 @@ def _side_by_side(
         raise
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _tell_running(
+    started: dict[Future, Any], tell: Callable[[str], None], jobs: int, later: int
+) -> None:
+    """The pool starts tasks in their order, so the first that are not done are running."""
+    left = [str(name) for future, name in started.items() if not future.done()]
+    if left:
+        tell(_progress(f"running {', '.join(left[:jobs])}", len(left[jobs:]) + later))
 
 
 @contextlib.contextmanager

@@ -102,7 +102,8 @@ class Study:
         usual: part of a run of the benchmarks that names none.
         quick: part of a quick run that names none.
         timed: its numbers are times, which company would spoil.
-        long: started first, so that no core waits at the end.
+        long: started before the others, so that no core waits at the end.
+        first: started before those, so that who waits soon reads a finding.
         data: the data sets that ``--data`` chooses from.
         measured: fields of its records that hold results, besides `benchmarks.table.MEASURED`.
     """
@@ -122,6 +123,7 @@ class Study:
     quick: bool = True
     timed: bool = False
     long: bool = False
+    first: bool = False
     data: tuple[str, ...] = ()
     measured: tuple[str, ...] = ()
 

@@ -168,6 +168,8 @@ STUDY = Study(
     compute=compute,
     pictures={"table-1": draw},
     finding=finding,
+    usual=True,
+    first=True,
     statements=(
         Statement(
             name="Table 1",

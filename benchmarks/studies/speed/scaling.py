@@ -112,9 +112,8 @@ def finding(table: Table) -> str:
     same = len({r["results_hash"] for r in rows}) == 1
     return (
         f"On {best['cores']} cores the same sweep takes {text.number(best)} on {best['devices']} "
-        f"fake devices and {best['floor']:.3g} s on one, {best['value'] / best['floor']:.2f} times as "
-        "long; "
-        f"the results' bytes are {'the same' if same else 'not the same'} on all."
+        f"fake devices and {best['floor']:.3g} s on one, {best['value'] / best['floor']:.2f} times "
+        f"as long; the results' bytes are {'the same' if same else 'not the same'} on all."
     )
 
 
