@@ -4,7 +4,6 @@ A value is ``10``, a list ``4,8,16``, or a range ``4:4096:log2`` (times 2) or ``
 """
 
 import argparse
-import json
 import shlex
 import sys
 import time
@@ -13,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
+from benchmarks import text
 from benchmarks.console import folder, positive, seed
 from benchmarks.ending import INTERRUPTED, tidy_up_first
-from fsd_jax import sweep
-from fsd_jax.sweep._results import MANIFEST, config_hash, read_manifest
-from fsd_jax.sweep._run import BATCH_SIZE
+from fsd_jax import sweep, theory
+from fsd_jax.sweep.run import BATCH_SIZE
+from fsd_jax.sweep.table import MANIFEST, config_hash, read_manifest
 
 DEFAULTS: dict[str, Any] = {
     "n_s": [None],
@@ -31,7 +32,9 @@ DEFAULTS: dict[str, Any] = {
     "seed": 0,
 }
 REQUIRED = ("n_ta", "d", "t")
-SHOWN = 40
+AXES = ("n_ta", "n_s", "d", "t", "D", "latent_variance", "tau")
+CELL = (*AXES, "method", "metric")
+SHORT = {"latent_variance": "lambda^2"}
 
 
 def main(given: Sequence[str], parser: argparse.ArgumentParser, root: Path) -> int:
@@ -85,8 +88,10 @@ def _report(rows: list[dict[str, Any]], path: Path, seconds: float) -> int:
     """Print the results; the exit status says whether every cell could be drawn."""
     failed = [row for row in rows if row["status"].startswith("failed")]
     if len(failed) < len(rows):
-        print(f"\n{_table(rows)}\n")
+        print(f"\n{text.render(_lines(rows))}\n")
     print(f"sweep: {seconds:.1f} s\nresults: {path}")
+    if len(failed) < len(rows):
+        print(finding(rows))
     if not failed:
         return 0
     sys.stdout.flush()
@@ -100,7 +105,7 @@ def _report(rows: list[dict[str, Any]], path: Path, seconds: float) -> int:
 
 
 def _add_options(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    for name, text in (
+    for name, words in (
         ("--n-ta", "target samples"),
         ("--n-s", "source samples; inf is a perfect source (default)"),
         ("--d", "latent dimensions"),
@@ -109,17 +114,17 @@ def _add_options(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
         ("--latent-variance", "lambda^2 (default 1)"),
         ("--tau", "standard deviations of residual noise (default 0)"),
     ):
-        parser.add_argument(name, metavar="SPEC", help=text)
+        parser.add_argument(name, metavar="SPEC", help=words)
     parser.add_argument("--method", metavar="M,..", help="rank, integrated, orthonormal")
     parser.add_argument(
         "--metric", metavar="M,..", help="subspace_error, score_error, loss_gap, kl"
     )
-    for name, kind, text in (
+    for name, kind, words in (
         ("--replicates", positive, "of each cell (default 1000)"),
         ("--seed", seed, "base seed (default 0)"),
         ("--devices", positive, "use N devices (default: all)"),
     ):
-        parser.add_argument(name, type=kind, metavar="N", help=text)
+        parser.add_argument(name, type=kind, metavar="N", help=words)
     parser.add_argument(
         "--batch-size",
         type=positive,
@@ -157,11 +162,11 @@ def _asked(options: argparse.Namespace) -> dict[str, Any]:
     """What the command line says, parsed."""
     asked: dict[str, Any] = {}
     for name in ("n_ta", "n_s", "d", "t", "D", "latent_variance", "tau"):
-        text = getattr(options, name)
-        if text is not None:
+        given = getattr(options, name)
+        if given is not None:
             flag = "--" + name.replace("_", "-")
             whole = name in ("n_ta", "n_s", "d", "D")
-            asked[name] = sweep.parse_spec(flag, text, whole=whole, infinite=name == "n_s")
+            asked[name] = sweep.parse_spec(flag, given, whole=whole, infinite=name == "n_s")
     for name in ("method", "metric"):
         if getattr(options, name) is not None:
             asked[name] = list(dict.fromkeys(getattr(options, name).split(",")))
@@ -185,21 +190,42 @@ def _bar(plan: sweep.Plan) -> tuple[Callable[[int, int], None], Callable[[], Non
     return advance, bar.close
 
 
-def _table(rows: list[dict[str, Any]]) -> str:
-    """The rows as text, without the columns that never change."""
-    names = [
-        name
-        for name in rows[0]
-        if name in ("mean", "stderr") or len({json.dumps(row[name]) for row in rows}) > 1
+def _lines(rows: list[dict[str, Any]]) -> text.Lines:
+    """The rows as people read them; a file holds every digit."""
+    return [
+        {SHORT.get(name, name): _text(row[name]) for name in CELL}
+        | {"mean": text.short({**row, "value": row["mean"]}), "status": row["status"]}
+        for row in rows
     ]
-    lines = [names, *([_text(row[name]) for name in names] for row in rows[:SHOWN])]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(names))]
-    text = "\n".join(
-        "  " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        for line in lines
+
+
+def finding(rows: list[dict[str, Any]]) -> str:
+    """How the mean changes along the first swept axis, at the first value of every other."""
+    good = [row for row in rows if row["status"] == "ok"]
+    first = good[0]
+    for axis in AXES:
+        others = [name for name in CELL if name != axis]
+        line = [row for row in good if all(row[name] == first[name] for name in others)]
+        line = [row for row in line if row[axis] is not None]
+        if len(line) > 1:
+            break
+    else:
+        line, axis = [first], ""
+    ends = [text.number({**row, "value": row["mean"], "unit": ""}) for row in (line[0], line[-1])]
+    what = f"{first['metric']} of {first['method']}"
+    named = [n for n in ("n_ta", "n_s", "d", "t") if n != axis and first[n] is not None]
+    held = ", ".join(f"{name} = {_text(first[name])}" for name in named)
+    if not axis:
+        return f"Mean {what} at {held}: {ends[0]} over {first['replicates']} replicates."
+    said = (
+        f"Mean {what} at {held}: {ends[0]} for {axis} = {_text(line[0][axis])}, {ends[1]} for "
+        f"{axis} = {_text(line[-1][axis])}"
     )
-    more = len(rows) - SHOWN
-    return text + (f"\n  ... and {more} more" if more > 0 else "")
+    if all(row["mean"] > 0 and row["stderr"] and row[axis] > 0 for row in line):
+        x, value, stderr = (np.array([row[n] for row in line]) for n in (axis, "mean", "stderr"))
+        slope = theory.loglog_slope(x, value, stderr)
+        said += f"; slope in log-log {slope.value:.3g} [{slope.low:.3g}, {slope.high:.3g}]"
+    return said + "."
 
 
 def _text(value: Any) -> str:
