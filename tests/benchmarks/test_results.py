@@ -3,15 +3,15 @@
 import fcntl
 import json
 import os
-import sys
-import types
 
 import jax
 import pytest
 
-from benchmarks import command, records
+from benchmarks import command, index, making, records
+from benchmarks.study import Study
 from fsd_jax import sweep
 
+ROW = records.record("x", 1.0) | {"case": "one"}
 ADVICE = "; see python -m benchmarks --help\n"
 
 
@@ -25,22 +25,22 @@ def precision():
 
 @pytest.fixture
 def cases(monkeypatch):
-    """Cases by name; each yields one row a data set, or fails."""
+    """Studies by name; each yields one row a data set, or fails."""
     values = {"one": 1.0, "two": 2.0, "three": 3.0}
-    names = {name: name for name in values}
-    for name in names:
-        module = types.ModuleType(name)
 
-        def run(context, name=name):
+    def study(name):
+        def compute(_settings, work):
             if isinstance(values[name], BaseException):
                 raise values[name]
-            for data in context.data or ("x", "y"):
-                yield records.record(name, data, "m", "v", values[name])
+            for data in work.data or ("x", "y"):
+                yield records.record(data, values[name], method="m", metric="v")
 
-        module.run, module.DATA, module.SUMMARY = run, ("x", "y"), name
-        monkeypatch.setitem(sys.modules, f"benchmarks.cases.{name}", module)
-    monkeypatch.setattr(command, "ALL", names)
-    monkeypatch.setattr(command, "WITHOUT_FIGURE", list(names))
+        finding = lambda table: f"{len(table.rows)} numbers."
+        return Study(name=name, summary=name, compute=compute, finding=finding, data=("x", "y"))
+
+    known = {name: study(name) for name in values}
+    for module in (command, making, index):
+        monkeypatch.setattr(module, "studies", lambda: known)
     return values
 
 
@@ -78,7 +78,12 @@ def test_a_run_replaces_the_rows_of_its_own_cases_only(cases, tmp_path):
     ]
     # What another run measured keeps every byte.
     assert (tmp_path / records.RESULTS).read_text().splitlines()[:2] == old[:2]
-    assert [path.name for path in tmp_path.iterdir()] == [records.RESULTS]
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *(f"{name}.csv" for name in ("one", "two", "three")),
+        "tables",
+        "index.html",
+        records.RESULTS,
+    }
 
 
 def test_a_run_of_one_data_set_keeps_the_others(cases, tmp_path):
@@ -156,10 +161,10 @@ def test_two_runs_at_once_do_not_share_a_folder(tmp_path, capsys):
         "3",
         '{"case": "one"}',
         "[" * 100_000,
-        json.dumps(records.record("one", "x", "m", "v", 1.0) | {"value": "1"}),
-        json.dumps(records.record("one", "x", "m", "v", 1.0) | {"value": True}),
-        json.dumps(records.record("one", "x", "m", "v", 1.0) | {"stderr": float("nan")}),
-        json.dumps(records.record("one", "x", "m", "v", 1.0) | {"case": ["one"]}),
+        json.dumps(ROW | {"value": "1"}),
+        json.dumps(ROW | {"value": True}),
+        json.dumps(ROW | {"stderr": float("nan")}),
+        json.dumps(ROW | {"case": ["one"]}),
     ],
     ids=lambda value: value[:12],
 )

@@ -9,10 +9,13 @@ import sys
 import jax
 import pytest
 
-from paper_figures import command, making
+from benchmarks import drawing, making
+from benchmarks.judging import CONFIRMED, Statement, Verdict
+from benchmarks.making import Asked
+from benchmarks.records import record
+from benchmarks.study import Study, figures
+from paper_figures import command, report
 from paper_figures.command import ROOT, main
-from paper_figures.figures import FIGURES
-from paper_figures.table import row
 
 
 @pytest.fixture
@@ -38,7 +41,7 @@ def test_list_from_the_shell():
         check=True,
     )
     assert done.stderr == ""
-    assert [line.split()[0] for line in done.stdout.splitlines()] == list(FIGURES)
+    assert [line.split()[0] for line in done.stdout.splitlines()] == list(figures())
 
 
 def test_figures_side_by_side_from_the_shell(tmp_path):
@@ -64,12 +67,14 @@ def test_figures_side_by_side_from_the_shell(tmp_path):
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert {"table-1.png", "appendix.png", "report.html"} <= {p.name for p in tmp_path.iterdir()}
+    assert done.stdout.count("  picture: ") == 2
+    assert "table-1 (" in done.stdout
 
 
 @pytest.mark.parametrize(
     ("arguments", "advice"),
     [
-        (["tabel-1"], "no figure named 'tabel-1'; choose from table-1, lemma-5.1"),
+        (["tabel-1"], "no figure named 'tabel-1'; choose from figure-1, figure-2"),
         (["--quik"], "unrecognized arguments"),
         (["--out"], "expected one argument"),
         (["--out", ""], "must name a folder"),
@@ -89,95 +94,121 @@ def test_a_mistake_costs_one_line(arguments, advice, capsys, tmp_path):
     assert err.count("\n") == 1
 
 
-class _Tiny:
-    """A figure of one cell that can be told to fail."""
+class _Figures:
+    """Figures of one cell that can be told to fail, in the place of the real ones."""
 
-    SUMMARY = "one cell"
-    computed = 0
-    error = None
+    def __init__(self, monkeypatch):
+        self.known, self.computed = {}, 0
+        by_name = lambda: {study.name: study for study in self.known.values()}
+        monkeypatch.setattr(command, "figures", lambda: self.known)
+        monkeypatch.setattr(report, "figures", lambda: self.known)
+        monkeypatch.setattr(making, "studies", by_name)
+        monkeypatch.setattr(report, "statements", self._statements)
 
-    def settings(self, quick):
-        return {"quick": quick}
+    def add(self, name, error=None, quick=True):
+        def compute(_settings, work):
+            work.tell("one")
+            self.computed += 1
+            if error:
+                raise error
+            yield record("point", 1.5, n=2)
 
-    def compute(self, settings, work):
-        work.tell("one")
-        type(self).computed += 1
-        if self.error:
-            raise self.error
-        yield row("point", 1.5, n=2)
+        def draw(table):
+            figure, axes = drawing.canvas()
+            drawing.points(axes[0, 0], table.present(), "n")
+            return figure
 
-    def draw(self, table):
-        from paper_figures import style
+        self.known[name] = Study(
+            name=f"study of {name}".replace(" ", "-"),
+            figure=name,
+            summary="one cell",
+            settings=lambda size: {"size": size},
+            compute=compute,
+            pictures={name: draw},
+            finding=lambda table: f"It is {table.one()['value']}.",
+            quick=quick,
+        )
 
-        figure, axes = style.canvas()
-        style.points(axes[0, 0], table.present(), "n")
-        return figure
+    def _statements(self):
+        rule = lambda table: Verdict(verdict=CONFIRMED, reason="so", measured=table.one()["value"])
+        return tuple(
+            Statement(
+                name=name,
+                place="1",
+                says="one",
+                function="fsd_jax.VP",
+                test="tests/test_process.py::test_levels_are_consistent",
+                rule=rule,
+                figure=name,
+            )
+            for name in self.known
+        )
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    return _Figures(monkeypatch)
+
+
+def _report(folder):
+    return {e["statement"]: e for e in json.loads((folder / "report.json").read_text())}
 
 
 @pytest.mark.usefixtures("precision")
-def test_one_figure_end_to_end_and_again(monkeypatch, tmp_path, capsys):
-    tiny = _Tiny()
-    monkeypatch.setattr(command, "FIGURES", {"table-1": "", "tiny": ""})
-    monkeypatch.setattr(making, "module_of", lambda name: tiny)
+def test_one_figure_end_to_end_and_again(tiny, tmp_path, capsys):
+    tiny.add("tiny")
+    tiny.add("other")
     assert main(["tiny", "--quick", "--out", str(tmp_path)]) == 0
     assert {p.name for p in tmp_path.iterdir()} == {
         "tables",
         "tiny.png",
         "tiny.pdf",
-        "tiny.csv",
+        "study-of-tiny.csv",
         "report.html",
         "report.json",
     }
-    entries = {e["statement"]: e for e in json.loads((tmp_path / "report.json").read_text())}
-    assert entries["Table 1"]["reason"].startswith("result missing: no table table-1")
+    assert _report(tmp_path)["tiny"]["verdict"] == CONFIRMED
+    assert _report(tmp_path)["other"]["reason"].startswith(
+        "result missing: no table study-of-other"
+    )
     page = (tmp_path / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 1
     assert main(["tiny", "--quick", "--out", str(tmp_path)]) == 0
     assert tiny.computed == 1
-    assert capsys.readouterr().err == ""
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert out.count("s): It is 1.5.") == 2
 
 
 @pytest.mark.usefixtures("precision")
-def test_one_failure_costs_neither_the_others_nor_the_report(monkeypatch, tmp_path, capsys):
-    good, bad = _Tiny(), _Tiny()
-    bad.error = RuntimeError("out of memory")
-    monkeypatch.setattr(command, "FIGURES", {"bad": "", "good": ""})
-    monkeypatch.setattr(making, "module_of", {"bad": bad, "good": good}.get)
+def test_one_failure_costs_neither_the_others_nor_the_report(tiny, tmp_path, capsys):
+    tiny.add("bad", RuntimeError("out of memory"))
+    tiny.add("bare", ImportError("no painter", name="painter"))
+    tiny.add("good")
     assert main(["--jobs", "1", "--out", str(tmp_path)]) == 1
-    assert capsys.readouterr().err == "paper_figures: bad failed: RuntimeError: out of memory\n"
+    needs = "skipped: needs painter: pip install 'fsd-jax[figures]'"
+    assert capsys.readouterr().err.splitlines() == [
+        "paper_figures: bad failed: RuntimeError: out of memory",
+        f"paper_figures: bare {needs}",
+    ]
     assert (tmp_path / "good.png").exists()
     assert not (tmp_path / "bad.png").exists()
-    assert "Not drawn: no table bad" in (tmp_path / "report.html").read_text()
+    assert "Not drawn: no table study-of-bad" in (tmp_path / "report.html").read_text()
+    assert _report(tmp_path)["bare"]["verdict"] == "not testable here"
+    assert _report(tmp_path)["bare"]["reason"].endswith(needs)
 
 
 @pytest.mark.usefixtures("precision")
-def test_a_missing_extra_is_a_reason_in_the_report(monkeypatch, tmp_path, capsys):
-    good, bare = _Tiny(), _Tiny()
-    bare.error = ImportError("no painter", name="painter")
-    monkeypatch.setattr(command, "FIGURES", {"figure-1": "", "good": ""})
-    monkeypatch.setattr(making, "module_of", {"figure-1": bare, "good": good}.get)
-    assert main(["--jobs", "1", "--out", str(tmp_path)]) == 1
-    reason = "needs painter: pip install 'fsd-jax[figures]'"
-    assert capsys.readouterr().err == f"paper_figures: figure-1 skipped: {reason}\n"
-    assert (tmp_path / "good.png").exists()
-    entries = {e["statement"]: e for e in json.loads((tmp_path / "report.json").read_text())}
-    assert entries["Figure 1"]["verdict"] == "not testable here"
-    assert entries["Figure 1"]["reason"].endswith(reason)
-
-
-@pytest.mark.usefixtures("precision")
-def test_a_quick_run_leaves_out_what_is_slow_unless_it_is_named(monkeypatch, tmp_path):
-    good, slow = _Tiny(), _Tiny()
-    slow.IN_QUICK = False
-    monkeypatch.setattr(command, "FIGURES", {"figure-1": "", "good": ""})
-    monkeypatch.setattr(making, "module_of", {"figure-1": slow, "good": good}.get)
+def test_a_quick_run_leaves_out_what_is_slow_unless_it_is_named(tiny, tmp_path):
+    tiny.add("slow", quick=False)
+    tiny.add("good")
     assert main(["--quick", "--out", str(tmp_path)]) == 0
-    assert not (tmp_path / "figure-1.png").exists()
-    entries = {e["statement"]: e for e in json.loads((tmp_path / "report.json").read_text())}
-    assert entries["Figure 1"]["reason"] == "left out: a quick run leaves this figure out"
-    assert main(["figure-1", "--quick", "--out", str(tmp_path)]) == 0
-    assert (tmp_path / "figure-1.png").exists()
-    assert "a quick run leaves this figure out" not in (tmp_path / "report.json").read_text()
+    assert not (tmp_path / "slow.png").exists()
+    left = "left out: a quick run leaves this figure out"
+    assert _report(tmp_path)["slow"]["reason"] == left
+    assert main(["slow", "--quick", "--out", str(tmp_path)]) == 0
+    assert (tmp_path / "slow.png").exists()
+    assert _report(tmp_path)["slow"]["verdict"] == CONFIRMED
 
 
 def test_two_runs_at_once_do_not_share_a_folder(tmp_path, capsys):
@@ -192,28 +223,24 @@ def test_two_runs_at_once_do_not_share_a_folder(tmp_path, capsys):
 
 
 @pytest.mark.usefixtures("precision")
-def test_a_tampered_table_is_computed_again(monkeypatch, tmp_path, capsys):
-    tiny = _Tiny()
-    monkeypatch.setattr(command, "FIGURES", {"tiny": ""})
-    monkeypatch.setattr(making, "module_of", lambda name: tiny)
+def test_a_tampered_table_is_computed_again(tiny, tmp_path, capsys):
+    tiny.add("tiny")
     assert main(["tiny", "--quick", "--out", str(tmp_path)]) == 0
     (path,) = (tmp_path / "tables").glob("*.json")
-    whole = path.read_text()
-    path.write_text(json.dumps({**json.loads(whole), "rows": 3}))
+    whole = json.loads(path.read_text())
+    path.write_text(json.dumps({**whole, "rows": 3}))
     # A run that does not need it names it in the report; one that does computes it again.
-    command.summarise(tmp_path, quick=True, failed={})
-    assert "cannot be read, it was changed" in (tmp_path / "report.html").read_text()
+    changed = "cannot be read, it was changed"
+    command.summarise(Asked(size="quick", out=tmp_path), failed={})
+    assert changed in (tmp_path / "report.html").read_text()
     assert main(["tiny", "--quick", "--out", str(tmp_path)]) == 0
-    assert path.read_text() == whole
-    assert "cannot be read, it was changed" not in (tmp_path / "report.html").read_text()
+    assert json.loads(path.read_text()) == whole
+    assert changed not in (tmp_path / "report.html").read_text()
     assert "it is computed again" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("precision")
-def test_an_interruption_says_how_to_go_on(monkeypatch, tmp_path, capsys):
-    tiny = _Tiny()
-    tiny.error = KeyboardInterrupt()
-    monkeypatch.setattr(command, "FIGURES", {"tiny": ""})
-    monkeypatch.setattr(making, "module_of", lambda name: tiny)
+def test_an_interruption_says_how_to_go_on(tiny, tmp_path, capsys):
+    tiny.add("tiny", KeyboardInterrupt())
     assert main(["--jobs", "1", "--out", str(tmp_path)]) == 130
     assert "interrupted; the same command goes on" in capsys.readouterr().err

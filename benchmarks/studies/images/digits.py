@@ -211,10 +211,10 @@ def summaries(found: list[dict[tuple[str, str], float]], **own: Any) -> Iterator
         scratch = np.array([one[SCRATCH, metric] for one in found])
         gain = mean(scratch - values)
         gains = {"gain": gain["value"], "gain_stderr": gain["stderr"]}
-        yield record(DATA, method=method, metric=metric, **mean(values), **gains, **own)  # type: ignore[arg-type]
+        yield record(DATA, method=method, metric=metric, **mean(values), **gains, **own)
         if method != SCRATCH:
             name = metric.replace(MSE, RATIO)
-            yield record(DATA, method=method, metric=name, **mean(values / scratch), **own)  # type: ignore[arg-type]
+            yield record(DATA, method=method, metric=name, **mean(values / scratch), **own)
 
 
 def draw(table: Table) -> Any:

@@ -183,7 +183,7 @@ def _summaries(
             name,
             method=method,
             metric="heldout_loss",
-            **mean(values),  # type: ignore[arg-type]
+            **mean(values),
             unit="integrated loss",
             d=LATENT_DIM,
             D=task.target[0].size,

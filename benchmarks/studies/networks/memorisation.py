@@ -220,9 +220,7 @@ def draw(table: Table) -> Any:
         found = averaged(table, metric)
         own = [r for r in found if r["method"] == "everything"]
         drawing.points(axis, own, "steps", 3, line=True, label="a network, everything tuned")
-        for method, dash, words in zip(
-            ("V only", "truth"), ("--", ":"), (tuned, fresh), strict=True
-        ):
+        for method, dash, words in LEVELS:
             for r in (r for r in found if r["method"] == method):
                 axis.axhline(r["value"], ls=dash, color="0.4", label=words)
         title = f"Networks, n_ta = {table.settings['networks']['n_ta']}, means over worlds"

