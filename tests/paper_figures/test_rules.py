@@ -1,15 +1,10 @@
-"""Verdicts follow from results: recorded numbers give them, and changed numbers change them."""
+"""Verdicts and findings follow from results: recorded numbers give them, changed numbers others."""
 
 import dataclasses
-import json
 
 import pytest
 
-from paper_figures import report
-from paper_figures.figures import FIGURES, appendix
-from paper_figures.statements import STATEMENTS
-from paper_figures.table import Missing, of_rows
-from paper_figures.verdicts import (
+from benchmarks.judging import (
     CONFIRMED,
     CORRECTED,
     NOT_REPRODUCED,
@@ -18,25 +13,15 @@ from paper_figures.verdicts import (
     VERDICTS,
     decide,
 )
-from paper_figures.work import Work
-from tests.paper_figures.record import RECORDED
+from benchmarks.study import Work, figures, statements
+from benchmarks.table import Missing, of_rows
+from paper_figures import report
+from tests.paper_figures.record import read
 
 NUMBERS = ("value", "low", "high")
-
-
-def _read():
-    rows, settings = {}, {}
-    for line in RECORDED.read_text(encoding="utf-8").splitlines():
-        entry = json.loads(line)
-        if "figure" in entry:
-            name = entry["figure"]
-            rows[name], settings[name] = [], entry["settings"]
-        else:
-            rows[name].append(entry)
-    return {name: of_rows(name, rows[name], settings[name]) for name in rows}
-
-
-TABLES = _read()
+TABLES, FIGURES = read(), figures()
+STATEMENTS = statements()
+BY_NAME = {s.name: s for s in STATEMENTS}
 READY = [s for s in STATEMENTS if s.rule is not None]
 
 
@@ -47,6 +32,10 @@ def _changed(table, change):
 
 def _judge(statement, table):
     return report.judge(statement, {statement.figure: table})
+
+
+def _lost(table):
+    return _changed(table, lambda row: row | {"value": None, "status": "failed: out of memory"})
 
 
 def test_every_figure_is_recorded():
@@ -66,9 +55,7 @@ def test_recorded_results_give_a_verdict_with_its_number(statement):
 
 @pytest.mark.parametrize("statement", READY, ids=lambda s: s.name)
 def test_a_missing_result_is_named(statement):
-    table = TABLES[statement.figure]
-    lost = _changed(table, lambda row: row | {"value": None, "status": "failed: out of memory"})
-    found = _judge(statement, lost)
+    found = _judge(statement, _lost(TABLES[statement.figure]))
     assert found.verdict == NOT_TESTABLE
     assert found.reason.startswith("result missing: ")
     gone = _judge(statement, Missing("no table x.json"))
@@ -102,24 +89,28 @@ def test_words_in_place_of_numbers_do_not_take_the_report_down(statement):
     assert _judge(statement, broken).verdict in (NOT_TESTABLE, NOT_REPRODUCED)
 
 
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_finding_follows_from_its_numbers_and_names_what_is_missing(name):
+    study, table = FIGURES[name], TABLES[name]
+    assert study.says(_lost(table)).startswith("No finding")
+    assert study.says(_changed(table, _shifted)) != study.says(table)
+
+
 def test_a_figure_computed_now_gives_the_recorded_verdicts(tmp_path):
     # The only figure without a compilation.
-    settings = {**TABLES["appendix"].settings, "draws": 500, "spectra": 500}
-    work = Work(folder=tmp_path, tell=lambda line: None)
-    table = of_rows("appendix", appendix.compute(settings, work), settings)
+    study, recorded = FIGURES["appendix"], TABLES["appendix"]
+    settings = {**recorded.settings, "draws": 500, "spectra": 500}
+    work = Work(size="quick", seed=0, folder=tmp_path, tell=lambda line: None)
+    asked = recorded.asked | {"settings": settings}
+    table = of_rows(study.name, study.compute(settings, work), asked)
     assert not table.absent()
     for statement in READY:
         if statement.figure == "appendix":
-            recorded = _judge(statement, TABLES["appendix"])
-            assert _judge(statement, table).verdict == recorded.verdict
-
-
-def _find(name):
-    return next(s for s in STATEMENTS if s.name == name)
+            assert _judge(statement, table).verdict == _judge(statement, recorded).verdict
 
 
 def _with(name, change):
-    statement = _find(name)
+    statement = BY_NAME[name]
     return _judge(statement, _changed(TABLES[statement.figure], change)).verdict
 
 
@@ -129,7 +120,7 @@ def test_a_bound_that_fails_is_not_sharper():
 
 def test_a_source_that_falls_as_the_theorem_says_is_no_longer_sharper():
     def slow(row):
-        if row["series"].startswith("n_s alone"):
+        if row["data"].startswith("n_s alone"):
             for field in ("value", "exact"):
                 row[field] = row["n_s"] ** -0.5
             row["stderr"] = 1e-3 * row["value"]
@@ -141,11 +132,11 @@ def test_a_source_that_falls_as_the_theorem_says_is_no_longer_sharper():
 
 def test_a_row_that_its_rule_gives_is_confirmed():
     def printed(row):
-        if row.get("rule") in ("printed", "stated"):
+        if row["method"] in ("printed", "stated"):
             row["value"] = next(
                 r["value"]
                 for r in TABLES["table-1"].rows
-                if r.get("rule") == "four_over_d" and r["data"] == row["data"]
+                if r["method"] == "four_over_d" and r["data"] == row["data"]
             )
         return row
 
@@ -154,7 +145,7 @@ def test_a_row_that_its_rule_gives_is_confirmed():
 
 
 def test_a_constant_below_one_confirms_the_bound():
-    one = lambda row: row | ({"value": 0.9} if row["series"] == "least constant" else {})
+    one = lambda row: row | ({"value": 0.9} if row["data"] == "least constant" else {})
     assert _with("Slip: Theorem 5.2, constant", one) == CONFIRMED
 
 
@@ -172,14 +163,14 @@ def test_one_lost_cell_is_named():
     table = TABLES["theorem-5.2"]
     lost = dataclasses.replace(
         table,
-        rows=[r for r in table.rows if not (r["series"] == "against n_s" and r["n_s"] == 1000)],
+        rows=[r for r in table.rows if not (r["data"] == "against n_s" and r["n_s"] == 1000)],
     )
-    found = _judge(_find("Theorem 5.2"), lost)
+    found = _judge(BY_NAME["Theorem 5.2"], lost)
     assert found.verdict == NOT_TESTABLE
     assert "against n_s" in found.reason
     assert "n_s = 1000" in found.reason
     # A statement that does not need the cell keeps its verdict.
-    assert _judge(_find("Remark 5.3"), lost).verdict == CONFIRMED
+    assert _judge(BY_NAME["Remark 5.3"], lost).verdict == CONFIRMED
 
 
 @pytest.mark.parametrize(
@@ -199,7 +190,7 @@ def test_the_word_for_two_comparisons(printed, ours, beyond, verdict):
 
 def test_costs_that_add_up_are_confirmed():
     def additive(row):
-        if row["series"] == "cost" and row["part"] == "alone":
+        if row["data"] == "cost" and row["part"] == "alone":
             others = {"interaction": 0.0, "decoder": _TOTALS[row["setting"]]}
             row["value"] = others.get(row["ingredient"], 0.0)
         return row
@@ -207,14 +198,14 @@ def test_costs_that_add_up_are_confirmed():
     assert _with("Sections 4 and 5, error ledger", additive) == CONFIRMED
 
 
-_TOTALS = {r["setting"]: r["value"] for r in TABLES["ledger"].rows if r["series"] == "total"}
+_TOTALS = {r["setting"]: r["value"] for r in TABLES["ledger"].rows if r["data"] == "total"}
 
 
 def test_networks_that_need_no_source_do_not_escape():
     few = {r["n_ta"]: r for r in TABLES["theorem-4.3"].rows if r.get("method") == "fewshot"}
 
     def alike(row):
-        if row["series"] == "against n_ta":
+        if row["metric"] == "score_error":
             row |= {name: few[row["n_ta"]][name] for name in ("value", "stderr")}
         return row
 
@@ -224,7 +215,7 @@ def test_networks_that_need_no_source_do_not_escape():
 
 def test_a_faster_few_shot_rate_is_sharper_and_the_claimed_one_of_full_tuning_confirmed():
     def faster(row):
-        if row["series"] == "against n_ta":
+        if row["metric"] == "score_error":
             row["value"] = {"fewshot": 0.1, "scratch": 10.0, "full": 10.0}[row["method"]]
             row["value"] /= row["n_ta"]
             row["stderr"] = 0.05 * row["value"]
@@ -237,7 +228,7 @@ def test_a_faster_few_shot_rate_is_sharper_and_the_claimed_one_of_full_tuning_co
 def test_pictures_judged_to_be_of_the_source_correct_the_figure():
     def judged(share):
         def change(row):
-            own = row["series"] == "target_share" and row["method"] == "encoder_decoder_empirical"
+            own = row["metric"] == "target_share" and row["method"] == "encoder_decoder_empirical"
             return row | (dict.fromkeys(NUMBERS, share) if own else {})
 
         return change
@@ -247,7 +238,7 @@ def test_pictures_judged_to_be_of_the_source_correct_the_figure():
         assert _with(name, judged(0.3)) == CORRECTED
 
     def copied(row):
-        own = row["series"] == "f_mem" and row["method"] != "real"
+        own = row["metric"] == "f_mem" and row["method"] != "real"
         return row | ({"high": 1.0, "value": 1.0} if own else {})
 
     assert _with("Figure 1", copied) == NOT_REPRODUCED
@@ -256,22 +247,22 @@ def test_pictures_judged_to_be_of_the_source_correct_the_figure():
 
 def test_the_order_of_a_sampler_is_read_from_its_slope():
     def slow(row):
-        return row | ({"value": row["K"] ** -0.5} if row["series"] == "steps" else {})
+        return row | ({"value": row["K"] ** -0.5} if row["data"] == "steps" else {})
 
     assert _with("Section 3.1, sampler", slow) == NOT_REPRODUCED
 
     def stays(row):
-        own = row["series"] == "step rule" and row["rule"] == "printed"
+        own = row["data"] == "step rule" and row["rule"] == "printed"
         return row | ({"value": 0.1 * row["rate"] ** 0.5} if own else {})
 
     assert _with("Lemma C.1", stays) == CORRECTED
 
 
 def test_a_network_worse_than_the_linear_model_judges_nothing():
-    statement = next(s for s in STATEMENTS if s.name == "Section 6, U-Net")
+    statement = BY_NAME["Section 6, U-Net"]
 
     def weak(row):
-        if row["series"] == "heldout_loss" and row["method"] == "encoder_decoder":
+        if row["metric"] == "heldout_loss" and row["method"] == "encoder_decoder":
             row["value"] *= 3
         return row
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from benchmarks import drawing
+from benchmarks import drawing, text
 from benchmarks.judging import (
     CONFIRMED,
     CORRECTED,
@@ -159,6 +159,12 @@ def finding(table: Table) -> str:
     )
 
 
+def lines(table: Table) -> text.Lines:
+    """One line a rule, one column a data set."""
+    rows = table.present(metric="n_ta")
+    return text.pivot(rows, ("method",), lambda row: row["data"], text.short)
+
+
 TESTS = "tests/theory/test_table.py::"
 STUDY = Study(
     name="table-1",
@@ -167,6 +173,7 @@ STUDY = Study(
     settings=settings,
     compute=compute,
     pictures={"table-1": draw},
+    lines=lines,
     finding=finding,
     usual=True,
     first=True,

@@ -63,6 +63,6 @@ def _spectra(axis: Any, table: Table) -> None:
 
 
 def _allowed(axis: Any, table: Table) -> None:
-    failure = table.settings.get("failure", 0.05)
+    failure = table.settings["failure"]
     label = rf"allowed: $\delta_1$ = {failure:g}"
     axis.axhline(failure, color="0.4", ls="--", lw=1, label=label)

@@ -106,7 +106,7 @@ COLUMNS = {
 
 def lines(table: Table) -> text.Lines:
     """A column for each estimator, at one t and with the isotropic latent of the theory."""
-    base = {"n_s": table.settings["base"]["n_s"], "metric": assumptions.AT_T}
+    base = {"n_s": BASE["n_s"], "metric": assumptions.AT_T}
     rows = table.present(data="sweep", **base)
     rows += table.present(data=assumptions.Curve().name, **base)
     rows = [r for r in rows if r["method"] in COLUMNS]

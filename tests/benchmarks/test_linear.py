@@ -1,0 +1,40 @@
+"""The numbers of linear studies lie where theory puts them."""
+
+import pytest
+
+from benchmarks import text
+from benchmarks.studies.linear import gain
+from benchmarks.studies.linear.gain import assumptions
+from benchmarks.study import Work, studies
+
+
+def test_names_do_not_clash():
+    pictures = [picture for study in studies().values() for picture in study.pictures]
+    assert len(set(pictures)) == len(pictures)
+    named = [study.figure for study in studies().values() if study.figure]
+    assert len(set(named)) == len(named)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("x64")
+def test_the_gain_agrees_with_its_exact_curves(tmp_path):
+    work = Work(size="quick", seed=1, folder=tmp_path, tell=lambda line: None)
+    settings = gain.STUDY.settings("quick")
+    rows = list(assumptions.compute(settings, work))
+    known = [row for row in rows if row["exact"] is not None]
+    assert len(known) > 20
+    for row in known:
+        # Directions that are missing cost the same in every replicate, hence the last term.
+        allowed = 4.5 * row["stderr"] + 1e-6 * row["exact"]
+        assert abs(row["value"] - row["exact"]) < allowed, row
+    at_d = {r["method"]: r["value"] for r in rows if (r["n_ta"], r["metric"]) == (8, "score_error")}
+    assert at_d[assumptions.COMPLETED] < 1e-3 * at_d[assumptions.SCRATCH]
+    assert at_d[assumptions.RANK_T] == pytest.approx(at_d[assumptions.SCRATCH], rel=1e-9)
+
+
+def test_words_for_ratios():
+    assert [text.times(a, 2.0) for a in (1e5, 3.0, 2e-3)] == [
+        "50,000 times more than",
+        "1.50 times",
+        "1,000 times less than",
+    ]
