@@ -67,10 +67,12 @@ def _mark_d(axis: Any, d: int, height: float = 0.04) -> None:
 
 
 def assumptions(table: Table) -> Any:
-    """A panel for each assumption that this run has changed."""
+    """A panel for each assumption that this run has changed; None if it changed none."""
     panels = [panel for panel in _panels(table) if panel[1]]
-    columns = min(3, max(1, len(panels)))
-    lines = max(1, -(-len(panels) // columns))
+    if not panels:
+        return None
+    columns = min(3, len(panels))
+    lines = -(-len(panels) // columns)
     figure, axes = drawing.canvas(lines, columns, figsize=(5.6 * columns, 5.2 * lines))
     for axis in axes.flat[len(panels) :]:
         axis.axis("off")

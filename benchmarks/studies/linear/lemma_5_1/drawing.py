@@ -49,6 +49,8 @@ def _draw_trajectories(axis: Any, table: Table) -> None:
 
 def _draw_plane(axis: Any, table: Table) -> None:
     rows = table.present(data="plane")
+    if not rows:
+        return
     across = sorted({r["first"] for r in rows})
     held = {(r["first"], r["second"]): r["value"] for r in rows}
     gap = np.array([[held.get((x, y), np.nan) for x in across] for y in across])
