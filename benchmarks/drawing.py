@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.records import Record
 from benchmarks.table import Table, words
 from fsd_jax._files import write_atomically
@@ -62,7 +64,12 @@ def canvas(rows: int = 1, columns: int = 1, **options: Any) -> tuple[Any, Any]:
 def points(
     axis: Any, rows: Sequence[Record], x: str, style: int = 0, *, line: bool = False, **options: Any
 ) -> None:
-    """Measured values with two standard errors, hollow markers; joined only when asked."""
+    """Measured values with two standard errors, hollow markers; joined only when asked.
+
+    Without rows there is no entry in a legend either.
+    """
+    if not rows:
+        return
     look = STYLES[style % len(STYLES)]
     hollow = {} if look["marker"] == "x" else {"mfc": "none"}
     bars = [2 * (r["stderr"] or 0) for r in rows]
@@ -88,6 +95,8 @@ def curve(
     axis: Any, rows: Sequence[Record], x: str, field: str, style: int = 0, **options: Any
 ) -> None:
     """A line through one field of the rows; a gap where there is no number."""
+    if not rows:
+        return
     look = STYLES[style % len(STYLES)]
     heights = [float("nan") if r.get(field) is None else r[field] for r in rows]
     given = {"color": look["color"], "ls": look["ls"]} | options
@@ -101,15 +110,20 @@ def log_axes(
     axis.set(xscale=across, yscale=up, xlabel=LABELS.get(x, x), ylabel=y, title=title)
 
 
-def legend_below(figure: Any, axis: Any, columns: int) -> None:
-    """One legend for all panels, under them, where it hides nothing."""
-    drawn, labels = axis.get_legend_handles_labels()
-    figure.legend(drawn, labels, loc="outside lower center", ncols=columns)
+def legend_below(figure: Any, axes: Any, columns: int) -> None:
+    """One legend for these panels, under all, where it hides nothing: each label of theirs once."""
+    known: dict[str, Any] = {}
+    for axis in np.ravel(axes):
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            known.setdefault(label, handle)
+    if known:
+        figure.legend(known.values(), known.keys(), loc="outside lower center", ncols=columns)
 
 
 def legend_under(axis: Any, columns: int) -> None:
     """The legend of one panel, under it."""
-    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=columns, fontsize=7)
+    if axis.get_legend_handles_labels()[1]:
+        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=columns, fontsize=7)
 
 
 def store(figure: Any, table: Table, folder: Path, name: str) -> list[Path]:

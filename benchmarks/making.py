@@ -81,10 +81,8 @@ def make(name: str, asked: Asked, tell: Callable[[str], None]) -> Made:
     )
     found = table.obtain(path, lambda: study.table(work), anew=asked.anew)
     table.write_csv(found, asked.out / f"{name}.csv")
-    drawn = {picture: draw(found) for picture, draw in study.pictures.items()}
     pictures = [
         drawing.store(figure, found, asked.out, picture)[0]
-        for picture, figure in drawn.items()
-        if figure is not None
+        for picture, figure in study.drawn(found).items()
     ]
     return Made(table=found, pictures=pictures, finding=study.says(found))

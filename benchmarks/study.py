@@ -134,6 +134,11 @@ class Study:
         except Missing as lost:
             return f"No finding, a result is missing: {lost}."
 
+    def drawn(self, table: Table) -> dict[str, Any]:
+        """The figures by their names; of a table without any result there are none."""
+        made = {name: draw(table) for name, draw in self.pictures.items() if table.present()}
+        return {name: figure for name, figure in made.items() if figure is not None}
+
     def asked(self, size: str, seed: int = 0, data: Iterable[str] = ()) -> dict[str, Any]:
         """What names a table of this study, as it comes back from a file."""
         found = {"size": size, "seed": seed, "data": sorted(data), "settings": self.settings(size)}

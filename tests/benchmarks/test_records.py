@@ -116,7 +116,9 @@ def test_compare_nothing_in_common(tmp_path):
 
 
 def test_a_table_on_the_terminal_is_narrow_and_short():
-    many = [{"n": str(n), "same": "x", "word": "w" * 60, "more": "m" * (n + 30)} for n in range(30)]
+    many = [
+        {"n": str(n), "same": "x", "word": f"{n:60}.", "more": "m" * (n + 30)} for n in range(30)
+    ]
     shown = text.render(many)
     lines = shown.splitlines()
     assert max(map(len, lines)) <= text.WIDTH

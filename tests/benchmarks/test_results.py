@@ -53,7 +53,8 @@ def _rows(folder):
 
 
 def _refused(capsys, folder, *names):
-    before = {p.name: p.read_bytes() for p in folder.iterdir()} if folder.is_dir() else None
+    held = lambda: {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    before = held()
     with pytest.raises(SystemExit) as caught:
         _run(folder, *names)
     assert caught.value.code == 2
@@ -61,8 +62,7 @@ def _refused(capsys, folder, *names):
     assert (out, err.count("\n")) == ("", 1)
     assert err.startswith("benchmarks: error: ")
     assert err.endswith(ADVICE)
-    if before is not None:
-        assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+    assert held() == before
     return err
 
 

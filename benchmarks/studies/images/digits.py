@@ -234,7 +234,7 @@ def draw(table: Table) -> Any:
         ticks = table.settings["n_ta"]
         axis.set_xticks(ticks, [str(n) for n in ticks])
         axis.minorticks_off()
-        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2)
+        drawing.legend_under(axis, 2)
     return figure
 
 

@@ -219,19 +219,19 @@ def draw(table: Table) -> Any:
     methods = list(dict.fromkeys(r["method"] for r in rows))
     figure, axes = drawing.canvas(1, max(len(names), 1), figsize=(5.5 * len(names) + 1, 5))
     for axis, name in zip(axes[0], names, strict=False):
+        ticks = sorted({r["n_ta"] for r in rows if r["data"] == name})
         for place, method in enumerate(methods):
             own = [r for r in rows if (r["data"], r["method"]) == (name, method)]
+            if len(ticks) == 1:  # Side by side, to be seen.
+                own = [r | {"n_ta": r["n_ta"] * 1.05 ** (place - len(methods) / 2)} for r in own]
             if own:
                 drawing.points(axis, own, "n_ta", place, line=True, label=method)
         drawing.log_axes(
             axis, "n_ta", "held-out loss, integrated over t (2 s.e.)", name, up="linear"
         )
-        ticks = sorted({r["n_ta"] for r in rows if r["data"] == name})
         axis.set_xticks(ticks, [str(t) for t in ticks])
         axis.minorticks_off()
-    if names:
-        most = max(range(len(names)), key=lambda i: len(axes[0, i].get_lines()))
-        drawing.legend_below(figure, axes[0, most], 3)
+    drawing.legend_below(figure, axes, 3)
     return figure
 
 
@@ -252,13 +252,17 @@ def finding(table: Table) -> str:
         )
         change = 1 - few["value"] / alone["value"]
         said.append(
-            f"{name}: the held-out loss of few-shot is {text.short(few)}, of the target alone "
-            f"{text.short(alone)} ({abs(change):.0%} {'less' if change > 0 else 'more'} with "
-            f"few-shot), of the source about the target's mean {text.short(source)}"
+            f"{name}: the held-out loss of few-shot is {_with_error(few)}, of the target alone "
+            f"{_with_error(alone)} ({abs(change):.0%} {'less' if change > 0 else 'more'} with "
+            f"few-shot), of the source about the target's mean {_with_error(source)}"
         )
     if not said:
         raise Missing("no data set is there")
     return f"{SHOWN} target images. " + "; ".join(said) + "."
+
+
+def _with_error(row: Record) -> str:
+    return f"{row['value']:.3g} +- {row['stderr']:.1g}"
 
 
 def lines(table: Table) -> text.Lines:

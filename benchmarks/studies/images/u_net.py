@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks import records
-from benchmarks.judging import NOT_TESTABLE, SIGMAS, Statement, Verdict, decide
+from benchmarks.judging import NOT_TESTABLE, SIGMAS, Statement, Verdict, judged
 from benchmarks.records import ORIGIN, Record
 from benchmarks.studies.images.images.judging import COPIES, NEW
 from benchmarks.studies.images.unet import draw, finding, lines
@@ -65,14 +65,8 @@ def along_steps(table: Table) -> Verdict:
         return Verdict(verdict=NOT_TESTABLE, reason=reason)
     printed, ours = (all(getattr(f, claim) for f in judges) for claim in ("printed", "ours"))
     copied = [r for each in judges for r in each.copied]
-    low, high = (_mean(copied, name) for name in ("low", "high"))
-    return Verdict(
-        verdict=decide(printed=printed, ours=ours),
-        reason=reason,
-        measured=_mean(copied),
-        low=low,
-        high=high,
-    )
+    mean, low, high = (_mean(copied, name) for name in ("value", "low", "high"))
+    return judged((mean, low, high), reason, printed=printed, ours=ours)
 
 
 def _along_steps(table: Table, data: str) -> Finding:

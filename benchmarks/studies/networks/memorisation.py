@@ -10,7 +10,7 @@ import numpy as np
 
 import fsd_jax as fsd
 from benchmarks import drawing, text
-from benchmarks.judging import SIGMAS, Statement, Verdict, decide
+from benchmarks.judging import SIGMAS, Statement, Verdict, judged
 from benchmarks.records import Record, record
 from benchmarks.study import Settings, Study, Work, mean
 from benchmarks.table import Table
@@ -202,15 +202,16 @@ def draw(table: Table) -> Any:
             rows = table.present(data=EXACT, metric=metric, method=method)
             # A bootstrap interval need not contain its estimate exactly.
             ends = [(max(r["value"] - r["low"], 0), max(r["high"] - r["value"], 0)) for r in rows]
-            axis.errorbar(
-                [r["n_ta"] for r in rows],
-                [r["value"] for r in rows],
-                yerr=np.array(ends).T if rows else None,
-                capsize=2,
-                mfc="none",
-                label=name,
-                **drawing.STYLES[place],
-            )
+            if rows:
+                axis.errorbar(
+                    [r["n_ta"] for r in rows],
+                    [r["value"] for r in rows],
+                    yerr=np.array(ends).T,
+                    capsize=2,
+                    mfc="none",
+                    label=name,
+                    **drawing.STYLES[place],
+                )
         drawing.log_axes(axis, "n_ta", label, "Exact optima, latent Gaussian", up="linear")
         sizes = table.settings["n_ta"]
         axis.set_xticks(sizes, [str(n) for n in sizes])
@@ -227,8 +228,7 @@ def draw(table: Table) -> Any:
         drawing.log_axes(axis, "training steps", label, title, across="symlog", up="linear")
         axis.set_xscale("symlog", linthresh=100)
         axis.set_ylim(bottom=-0.03)
-    drawing.legend_below(figure, axes[0, 0], 3)
-    axes[1, 0].legend(loc="upper center", bbox_to_anchor=(1.1, -0.13), ncols=3)
+    drawing.legend_below(figure, axes, 3)
     return figure
 
 
@@ -248,13 +248,7 @@ def memorises(table: Table) -> Verdict:
     )
     printed = fewest["low"] > COPIES
     shares = all(0 <= r["value"] <= 1 for own in rows.values() for r in own)
-    return Verdict(
-        verdict=decide(printed=printed, ours=printed and like and shares),
-        reason=words,
-        measured=fewest["value"],
-        low=fewest["low"],
-        high=fewest["high"],
-    )
+    return judged(fewest, words, printed=printed, ours=printed and like and shares)
 
 
 def _alike(new: Record, real: Record) -> bool:

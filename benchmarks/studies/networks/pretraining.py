@@ -139,7 +139,7 @@ def draw(table: Table) -> Any:
     drawing.log_axes(axes[0, 1], "", "", "Kinds of pre-training, the same latent", across="linear")
     axes[0, 1].set_xticks(range(len(kinds)), kinds)
     axes[0, 1].set_xlim(-0.5, len(kinds) - 0.5)
-    drawing.legend_below(figure, axes[0, 0], 3)
+    drawing.legend_below(figure, axes, 3)
     return figure
 
 

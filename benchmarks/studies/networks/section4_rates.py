@@ -110,7 +110,7 @@ def draw(table: Table) -> Any:
     for line, d in zip(axes, dims, strict=True):
         for axis, n_s in zip(line, sizes, strict=True):
             curves(axis, table.present(metric="score_error", d=d, n_s=n_s), d)
-    drawing.legend_below(figure, axes[0, 0], 3)
+    drawing.legend_below(figure, axes, 3)
     return figure
 
 

@@ -89,7 +89,8 @@ def draw(table: Table) -> Any:
     """Times over that of one device."""
     figure, axes = drawing.canvas(figsize=(5.5, 3.6))
     rows = [
-        r | {name: r[name] / r["floor"] for name in ("value", "stderr")} for r in table.present()
+        r | {name: (r[name] or 0) / r["floor"] for name in ("value", "stderr")}
+        for r in table.present()
     ]
     drawing.points(axes[0, 0], rows, "devices", line=True)
     cores = rows[0]["cores"] if rows else os.cpu_count()

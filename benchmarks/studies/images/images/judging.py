@@ -1,6 +1,6 @@
 """What is generated: copies of the target, or new members of it. Figures 1 and 2."""
 
-from benchmarks.judging import Verdict, decide
+from benchmarks.judging import Verdict, judged
 from benchmarks.table import Table
 
 COPIES, NEW = 0.9, 0.1
@@ -32,11 +32,4 @@ def pictures(table: Table) -> Verdict:
     )
     ours = COPIES < copied["low"] <= 1 and all(r["high"] < NEW for r in new)
     ours = ours and source["high"] < members["low"]
-    verdict = decide(printed=ours and members["low"] > MEMBERS, ours=ours)
-    return Verdict(
-        verdict=verdict,
-        reason=words,
-        measured=members["value"],
-        low=members["low"],
-        high=members["high"],
-    )
+    return judged(members, words, printed=ours and members["low"] > MEMBERS, ours=ours)

@@ -134,7 +134,7 @@ def draw(table: Table) -> Any:
     for name, panels in zip(held, axes, strict=True):
         _along_steps(panels, table, name)
         panels[0].set_ylabel(name)
-    drawing.legend_below(figure, axes[0, 0], 4)
+    drawing.legend_below(figure, axes, 4)
     return figure
 
 

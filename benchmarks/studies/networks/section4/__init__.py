@@ -136,8 +136,8 @@ def draw(table: Table) -> Any:
         "slope of the on-support score",
         "Assumption 4.2 in such a world: Lipschitz at every t",
     )
-    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2)
-    drawing.legend_below(figure, axes[0, 0], 3)
+    drawing.legend_under(axis, 2)
+    drawing.legend_below(figure, axes[0, :-1], 3)
     return figure
 
 

@@ -2,17 +2,7 @@
 
 import numpy as np
 
-from benchmarks.judging import (
-    CONFIRMED,
-    NOT_REPRODUCED,
-    SIGMAS,
-    Statement,
-    Verdict,
-    close,
-    decide,
-    interval,
-    worst_sigmas,
-)
+from benchmarks.judging import SIGMAS, Statement, Verdict, close, interval, judged, worst_sigmas
 from benchmarks.records import Record
 from benchmarks.table import Table
 from fsd_jax import theory
@@ -74,15 +64,8 @@ def theorem(table: Table) -> Verdict:
             f"[{own.low:.2f}, {own.high:.2f}] (claimed at most -1/2, down to the floor that n_s "
             f"leaves) and {rival.value:.2f} [{rival.low:.2f}, {rival.high:.2f}] (claimed -2/d)"
         )
-    first = slopes[0]
-    verdict = decide(printed=right, ours=right, beyond=all(s.high < -0.5 for s in slopes))
-    return Verdict(
-        verdict=verdict,
-        reason="; ".join(words),
-        measured=first.value,
-        low=first.low,
-        high=first.high,
-    )
+    beyond = all(s.high < -0.5 for s in slopes)
+    return judged(slopes[0], "; ".join(words), ours=right, beyond=beyond)
 
 
 def overfits(table: Table) -> Verdict:
@@ -100,14 +83,7 @@ def overfits(table: Table) -> Verdict:
             f"n_ta = {few[0]['n_ta']}; it then falls with slope {own.value:.2f} "
             f"[{own.low:.2f}, {own.high:.2f}], claimed {-2 / d:.2g}"
         )
-    first = slopes[0]
-    return Verdict(
-        verdict=decide(printed=printed, ours=worse),
-        reason="; ".join(words),
-        measured=first.value,
-        low=first.low,
-        high=first.high,
-    )
+    return judged(slopes[0], "; ".join(words), printed=printed, ours=worse)
 
 
 def moments(table: Table) -> Verdict:
@@ -115,20 +91,11 @@ def moments(table: Table) -> Verdict:
     rows = [r for name in ("C_Z", "c_0") for r in table.select(metric=name)]
     worst = worst_sigmas(rows)
     right = worst <= SIGMAS and all(r["exact"] > 0 for r in rows)
-    found = table.select(metric="C_Z")[0]
-    low, high = interval(found)
     words = (
         "an assumption, satisfied by the mixtures of Gaussians that networks are trained on: "
         f"C_Z and c_0 within {worst:.1f} standard errors of samples"
     )
-    return Verdict(
-        verdict=CONFIRMED if right else NOT_REPRODUCED,
-        reason=words,
-        measured=found["value"],
-        low=low,
-        high=high,
-        exact=found["exact"],
-    )
+    return judged(table.select(metric="C_Z")[0], words, ours=right)
 
 
 def lipschitz(table: Table) -> Verdict:
@@ -142,13 +109,7 @@ def lipschitz(table: Table) -> Verdict:
         "an assumption, satisfied by the mixtures: largest slope of the on-support score at "
         f"sampled points {worst['value']:.3g} at t = {worst['t']:g}, bound {worst['bound']:.3g}"
     )
-    return Verdict(
-        verdict=CONFIRMED if right else NOT_REPRODUCED,
-        reason=words,
-        measured=worst["value"],
-        low=worst["value"],
-        high=worst["value"],
-    )
+    return judged(worst, words, ours=right)
 
 
 CONSTANTS = "tests/test_latent.py::test_constants_of_the_assumptions"

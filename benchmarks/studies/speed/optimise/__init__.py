@@ -112,17 +112,10 @@ def draw(table: Table) -> Any:
                     for r in own
                     if r["method"] == method
                 ]
-                # A rival that is not in this panel must not be in its legend either.
-                if points:
-                    drawing.points(axis, points, "times", place, line=True, label=method)
+                drawing.points(axis, points, "times", place, line=True, label=method)
             title = f"D = {ambient}, $n_{{ta}}$ = {n}: {1e3 * unit:.2g} ms is 1"
             drawing.log_axes(axis, "time / closed form's, compiled", "relative loss gap", title)
-    known = {
-        label: handle
-        for axis in axes.ravel()
-        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
-    }
-    figure.legend(known.values(), known.keys(), loc="outside lower center", ncols=4)
+    drawing.legend_below(figure, axes, 4)
     return figure
 
 
