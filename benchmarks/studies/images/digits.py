@@ -230,7 +230,7 @@ def draw(table: Table) -> Any:
         axis.axhline(1.0, color="0.5", lw=0.8, label="a network from scratch")
         title = "Linear, closed form" if linear else "Networks"
         label = "noise error / that of a network from scratch"
-        drawing.log_axes(axis, "n_ta", label if not linear else "", title)
+        drawing.log_axes(axis, "n_ta", label if not linear else "", title, up="linear")
         ticks = table.settings["n_ta"]
         axis.set_xticks(ticks, [str(n) for n in ticks])
         axis.minorticks_off()

@@ -254,7 +254,7 @@ def finding(table: Table) -> str:
         said.append(
             f"{name}: the held-out loss of few-shot is {_with_error(few)}, of the target alone "
             f"{_with_error(alone)} ({abs(change):.0%} {'less' if change > 0 else 'more'} with "
-            f"few-shot), of the source about the target's mean {_with_error(source)}"
+            f"few-shot), of the source at the target's mean {_with_error(source)}"
         )
     if not said:
         raise Missing("no data set is there")

@@ -122,12 +122,13 @@ def finding(table: Table) -> str:
     few, scratch = (
         table.one(metric="slope_in_n_ta", method=name, **own) for name in ("fewshot", "scratch")
     )
-    caught = [f"from n_ta = {r['value']} on" if r["value"] else r["status"] for r in met]
+    caught = [f"no worse from n_ta = {r['value']} on" for r in met if r["value"]]
+    never = f"worse at n_ta = {max(table.settings['n_ta'])} still"
     return (
         f"ReLU networks, d = {d}, n_s = {n_s}, n_ta >= {2 * d}: few-shot's score error falls with "
         f"slope {text.number(few)} in n_ta (claimed {few['claimed']:.2g}, down to the floor that "
         f"n_s leaves), from scratch with {text.number(scratch)} (claimed "
-        f"{scratch['claimed']:.2g}); scratch is no worse {caught[0] if caught else 'nowhere'}."
+        f"{scratch['claimed']:.2g}); scratch is {(caught or [never])[0]}."
     )
 
 

@@ -19,7 +19,7 @@ import fsd_jax as fsd
 from benchmarks import data, drawing, text
 from benchmarks.records import Record, record
 from benchmarks.study import Settings, Study, Work
-from benchmarks.table import Table
+from benchmarks.table import Missing, Table
 from benchmarks.timing import BRIEF, interleave, peak_extra_bytes
 
 OURS, FLOOR = "fsd_jax", "numpy gram (floor)"
@@ -299,7 +299,8 @@ def draw(table: Table) -> Any:
             axis.barh(i, row["value"] / unit, color=color if filled else "none", edgecolor=color)
         axis.axvline(1.0, color="black", lw=0.8, ls="--")
         axis.set_yticks(range(len(rows)), [r["method"] for r in reversed(rows)], fontsize=7)
-        axis.set(xscale="log", title=f"{name}, d = {rows[0]['d']}: {1e3 * unit:.3g} ms is 1")
+        axis.set(xscale="log", xlim=(rows[0]["value"] / unit / 2, None))
+        axis.set(title=f"{name}, d = {rows[0]['d']}: {1e3 * unit:.3g} ms is 1")
     axes[-1, 0].set_xlabel("time / that of the fastest peer of equal accuracy")
     figure.suptitle(
         "Moment + minimiser (hollow: top eigenvalues off by more than 1e-5,\n"
@@ -310,18 +311,19 @@ def draw(table: Table) -> Any:
 
 
 def finding(table: Table) -> str:
-    """Our time and the fastest equal peer's, on each problem."""
+    """How many times longer the fastest peer of equal accuracy takes, on each problem."""
     said = []
     for name, rows in _timed(table).items():
         own = [r for r in rows if r["method"] == OURS]
         peers = _peers(rows)
         if own and peers:
+            pair = (own[0], peers[0])
             ratio = peers[0]["value"] / own[0]["value"]
-            said.append(
-                f"{name} takes {_milliseconds(own[0])}, the fastest peer of equal accuracy "
-                f"({peers[0]['method']}) {_milliseconds(peers[0])}: {ratio:.2g} times ours"
-            )
-    return "Moment and minimiser. " + ("; ".join(said) or "No peer was as accurate") + "."
+            error = ratio * sum(((r["stderr"] or 0) / r["value"]) ** 2 for r in pair) ** 0.5
+            said.append(f"{ratio:.2g} +- {error:.1g} on {name} ({peers[0]['method']})")
+    if not said:
+        raise Missing("no peer was as accurate, or none was timed")
+    return f"Time of the fastest equally accurate peer over ours: {', '.join(said)}."
 
 
 def _milliseconds(row: Record) -> str:

@@ -207,13 +207,12 @@ def finding(table: Table) -> str:
             )
         )
         said.append(
-            f"{name}: with everything tuned to {SHOTS} images the share of copies is "
-            f"{_share(copied)}, with encoder and decoder only {_share(new)}, and {_share(members)} "
-            "of these are judged to be of the target"
+            f"{name} {_share(copied)} with everything tuned, {_share(new)} with encoder and "
+            f"decoder only (judged to be of the target: {_share(members)})"
         )
     if not said:
         raise Missing("no data set is there")
-    return "; ".join(said) + "."
+    return f"Share of images that copy one of {SHOTS} targets: {'; '.join(said)}."
 
 
 def lines(table: Table) -> text.Lines:
