@@ -182,6 +182,11 @@ def mean(values: Iterable[float]) -> dict[str, Any]:
     return {"value": float(found.mean()), "stderr": error}
 
 
+def estimated(found: Any) -> dict[str, Any]:
+    """An estimate with its bootstrap interval (`fsd_jax.image.metrics`), as fields of a record."""
+    return {name: getattr(found, name) for name in ("value", "stderr", "low", "high")}
+
+
 def side_by_side(function: Callable[[T], Iterable[R]], items: Iterable[T]) -> Iterator[R]:
     """What `function` yields for each item, in order, items being worked on by every core.
 

@@ -12,7 +12,7 @@ import fsd_jax as fsd
 from benchmarks import drawing, text
 from benchmarks.judging import SIGMAS, Statement, Verdict, judged
 from benchmarks.records import Record, record
-from benchmarks.study import Settings, Study, Work, mean
+from benchmarks.study import Settings, Study, Work, estimated, mean
 from benchmarks.table import Table
 from fsd_jax import latent_net, sampler
 from fsd_jax.image import metrics
@@ -98,8 +98,8 @@ def _exact(s: Settings, work: Work) -> Iterator[Record]:
         for name, x in drawn.items():
             for metric, measure in MEASURES.items():
                 found = measure(x, np.asarray(shots))
-                ends = {"stderr": found.stderr, "low": found.low, "high": found.high}
-                yield record(EXACT, found.value, method=name, metric=metric, n_ta=n, **ends)
+                own = {"method": name, "metric": metric, "n_ta": n}
+                yield record(EXACT, **estimated(found), **own)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,11 +123,11 @@ class World:
         }
         if losses is not None:
             found["heldout_loss"] = metrics.mean_of(np.asarray(losses, float), seed=self.seed)
-        own = {"d": self.settings["d"], "D": self.settings["D"], "world": self.number}
-        own |= {"n_s": s["n_s"], "n_ta": s["n_ta"], "steps": steps}
+        own: dict[str, Any] = {name: self.settings[name] for name in ("d", "D")}
+        own |= {"n_s": s["n_s"], "n_ta": s["n_ta"], "world": self.number, "steps": steps}
         for metric, estimate in found.items():
-            ends = {"value": estimate.value, "stderr": estimate.stderr}
-            yield record(TRAINED, method=method, metric=metric, **ends, **own)
+            value = {"value": estimate.value, "stderr": estimate.stderr}
+            yield record(TRAINED, method=method, metric=metric, **value | own)
 
     def of_model(self, method: str, steps: int, model: latent_net.NetModel) -> Iterator[Record]:
         """Measures of a network's samples, all from the same noise."""

@@ -58,12 +58,20 @@ def compute(settings: Settings, work: Work) -> Iterator[Record]:
             work.tell(f"{kind}, world {world}")
             key = jax.random.fold_in(jax.random.key(work.seed), world)
             found.append(_world(key, n_s, recipe, moved))
-        own = {"n_s": n_s, "n_ta": N_TA, "d": DIM, "D": AMBIENT, "steps": steps, "worlds": worlds}
+        own: dict[str, Any] = {
+            "n_s": n_s,
+            "n_ta": N_TA,
+            "d": DIM,
+            "D": AMBIENT,
+            "steps": steps,
+            "worlds": worlds,
+        }
         for shift in moved:
             for method, metric in found[0][shift]:
                 value = mean(one[shift][method, metric] for one in found)
-                cell = {"method": method, "metric": metric, "shift": shift}
-                yield record(f"{kind} source", **value, **cell, **own)
+                yield record(
+                    f"{kind} source", method=method, metric=metric, shift=shift, **value, **own
+                )
 
 
 def _world(

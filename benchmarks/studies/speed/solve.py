@@ -57,7 +57,7 @@ def settings(size: str) -> Settings:
     small = [power, 10, 12288, 10, 1.0 if quick else 6.0 if full else 3.0]
     medium = [power, 100, 12288, 24, 6.0 if full else 3.0]
     large = [[power, 6400, 12288, 24, 4.0], ["fashion {} x {}", 60000, 784, 24, 4.0]]
-    problems = [small] if quick else [small, medium, *large]
+    problems: list[list[Any]] = [small] if quick else [small, medium, *large]
     return {
         "problems": [[name.format(n, wide), n, wide, *rest] for name, n, wide, *rest in problems],
         "full": full,

@@ -25,7 +25,7 @@ from benchmarks.studies.images.images.measuring import (
     scores,
     setting_of,
 )
-from benchmarks.study import Settings, Study, Work, mean
+from benchmarks.study import Settings, Study, Work, estimated, mean
 from benchmarks.table import Missing, Table
 from fsd_jax.image import closed_form, data, metrics
 from fsd_jax.image.task import ImageTask
@@ -149,8 +149,7 @@ def _summaries(setting: Setting, found: Found, chosen: list[Chosen]) -> Iterator
 
 
 def _one(setting: Setting, method: str, metric: str, found: metrics.Estimate, **own: Any) -> Record:
-    ends = {"stderr": found.stderr, "low": found.low, "high": found.high}
-    return record(setting.name, found.value, method=method, metric=metric, **ends, **own)
+    return record(setting.name, method=method, metric=metric, **estimated(found), **own)
 
 
 def _where(setting: Setting) -> dict[str, int]:

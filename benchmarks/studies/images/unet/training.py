@@ -12,7 +12,7 @@ import fsd_jax as fsd
 from benchmarks import pictures, records
 from benchmarks.records import Record, record
 from benchmarks.studies.images.images.measuring import SHOTS, SHOWN, Setting, measure
-from benchmarks.study import Settings, Work
+from benchmarks.study import Settings, Work, estimated
 from fsd_jax._files import write_text
 from fsd_jax.image import closed_form, metrics
 from fsd_jax.image.finetune import SETS, Progress, UNetRecipe, train_unet
@@ -87,10 +87,8 @@ def _rows(
 ) -> Iterator[Record]:
     for metric in METRICS:
         if metric in found:
-            value = found[metric]
-            ends = {"stderr": value.stderr, "low": value.low, "high": value.high}
             own = {"method": method, "metric": metric, **_cell(setting, draw, step, n)}
-            yield record(setting.name, value.value, **ends, **own)
+            yield record(setting.name, **estimated(found[metric]), **own)
 
 
 def _cell(setting: Setting, draw: Draw, step: int, samples: int) -> dict[str, Any]:
@@ -153,7 +151,9 @@ def _scores(
 
 def _pretrained(s: Settings, work: Work, setting: Setting, key: jax.Array) -> UNetScore:
     """The source's network, from its checkpoint if that is there."""
-    network = {k: tuple(v) if isinstance(v, list) else v for k, v in s["network"].items()}
+    network: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in s["network"].items()
+    }
     start = new_unet_score(jax.random.fold_in(key, 0), setting.source, size=UNetSize(**network))
     work.folder.mkdir(parents=True, exist_ok=True)
 
