@@ -79,7 +79,7 @@ def weaker_constraint(table: Table) -> Verdict:
 STATEMENTS = (
     Statement(
         name="Theorem 4.3, latent Gaussian",
-        place="4.3",
+        place="4.3 Gaussian",
         says="Frozen f and a tuned V escape the curse: far below training from scratch",
         function="fsd_jax.theory.expected_score_error",
         test="tests/theory/test_curves.py::test_both_sides_of_the_gain_agree_with_data",
