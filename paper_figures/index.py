@@ -1,4 +1,4 @@
-"""Write the page of statements from the registry: ``python -m paper_figures.index``."""
+"""Write the pages of functions and tests: ``python -m paper_figures.index``."""
 
 from pathlib import Path
 

@@ -1,11 +1,41 @@
 """The numbers of linear studies lie where theory puts them."""
 
+import re
+
 import pytest
 
 from benchmarks import text
+from benchmarks.command import ROOT
+from benchmarks.judging import CORRECTED
 from benchmarks.studies.linear import gain
 from benchmarks.studies.linear.gain import assumptions
 from benchmarks.study import Work, studies
+from tests.paper_figures.record import read
+
+LINEAR = {
+    name: held
+    for name, held in read().items()
+    if studies()[held.study].compute.__module__.startswith("benchmarks.studies.linear")
+}
+
+
+@pytest.mark.parametrize("name", LINEAR)
+def test_a_table_fits_on_the_terminal_and_leaves_nothing_out(name):
+    shown = text.render(studies()[LINEAR[name].study].lines(LINEAR[name])).splitlines()
+    assert max(map(len, shown)) <= text.WIDTH
+    assert 3 <= len(shown) <= text.LINES + 2
+    assert not [line for line in shown if line.startswith("...")]
+
+
+def test_the_example_of_a_study_works(tmp_path):
+    given = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    code = re.search("```python\n(.*?)```", given, re.DOTALL)[1]
+    names = {}
+    exec(compile(code, "CONTRIBUTING.md", "exec"), names)
+    study = names["STUDY"]
+    held = study.table(Work(size="quick", seed=0, folder=tmp_path, tell=lambda line: None))
+    assert study.says(held).startswith("In 32 dimensions")
+    assert study.statements[0].rule(held).verdict == CORRECTED
 
 
 def test_names_do_not_clash():
