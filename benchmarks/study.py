@@ -132,7 +132,8 @@ class Study:
         try:
             return self.finding(table)
         except Missing as lost:
-            return f"No finding, a result is missing: {lost}."
+            why = next((f" ({r['status']})" for r in table.rows if r["status"] != "ok"), "")
+            return f"No finding, a result is missing: {lost}{why}."
 
     def drawn(self, table: Table) -> dict[str, Any]:
         """The figures by their names; of a table without any result there are none."""

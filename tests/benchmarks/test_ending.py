@@ -23,7 +23,7 @@ def sleep(name, tell):
 
 def main():
     tidy_up_first()
-    return len(list(processes.run(sleep, [(1,), (2,), (3,)], extra="", tell=print, jobs=2)))
+    return len(list(processes.run(sleep, [(1,), (2,), (3,)], extra="", tell=str, jobs=2)))
 
 if __name__ == "__main__":
     end("sleepers", main)

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from benchmarks import drawing, text
+from benchmarks import drawing
 from benchmarks.records import Record, record
 from benchmarks.study import Settings, Study, Work
 from benchmarks.table import Table
@@ -229,24 +229,12 @@ def finding(table: Table) -> str:
     return said + "."
 
 
-def lines(table: Table) -> text.Lines:
-    """One line a number, times over their floor."""
-    keep = ("replicates", "batch_size", "kills")
-    return [
-        {"what": r["data"], "method": r["method"], "value": text.number(r)}
-        | ({"over floor": f"{r['value'] / r['floor']:.2f}"} if r["floor"] else {})
-        | {name: str(r[name]) for name in keep if name in r}
-        for r in table.present()
-    ]
-
-
 STUDY = Study(
     name="durability",
     summary="a sweep killed and resumed, the overhead of its journal, its memory",
     settings=settings,
     compute=compute,
     pictures={"durability": draw},
-    lines=lines,
     finding=finding,
     usual=True,
     # It starts processes that compile anew, so a quick run has it only if it is named.

@@ -118,26 +118,12 @@ def finding(table: Table) -> str:
     )
 
 
-def lines(table: Table) -> text.Lines:
-    """One line a number of devices."""
-    return [
-        {
-            "devices": str(r["devices"]),
-            "time": text.number(r),
-            "over one device": f"{r['value'] / r['floor']:.2f}",
-            "results": r["results_hash"],
-        }
-        for r in table.rows
-    ]
-
-
 STUDY = Study(
     name="scaling",
     summary="one sweep on 1, 2 and 4 fake devices: time, and the results' bytes",
     settings=settings,
     compute=compute,
     pictures={"scaling": draw},
-    lines=lines,
     finding=finding,
     usual=True,
     # It starts processes that compile anew, so a quick run has it only if it is named.

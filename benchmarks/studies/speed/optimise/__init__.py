@@ -136,7 +136,7 @@ def finding(table: Table) -> str:
     never = f"; on {lost} more no rival came so close" if lost else ""
     return (
         f"To a relative loss gap of {TOLERANCES[-1]:g} the fastest rival takes {words} as long as "
-        f"the exact closed form on {len(met)} problems{never}."
+        f"the exact closed form{f' on {len(met)} problems' if len(met) > 1 else ''}{never}."
     )
 
 
