@@ -1,4 +1,8 @@
-"""Is the closed form the minimum? An independent optimiser on the same loss finds the same."""
+"""Is the closed form the minimum? An independent optimiser on the same loss finds the same.
+
+Lemma 5.1's study shows one problem along the optimisers' steps; this one counts problems: several
+sizes, with noise, on images, at one t and integrated over t.
+"""
 
 import itertools
 from collections.abc import Callable, Iterator
