@@ -1,5 +1,6 @@
 """One study made in whichever process: its table, its pictures, its sentence."""
 
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +80,10 @@ def make(name: str, asked: Asked, tell: Callable[[str], None]) -> Made:
         tell=lambda line: tell(f"{name}: {line}"),
         data=asked.data,
     )
+    if asked.anew and path.exists():
+        # A killed run goes on from what it kept; after one that ended, that would be no new run.
+        shutil.rmtree(work.folder, ignore_errors=True)
+        path.unlink()
     found = table.obtain(path, lambda: study.table(work), anew=asked.anew)
     table.write_csv(found, asked.out / f"{name}.csv")
     pictures = [

@@ -18,7 +18,7 @@ from benchmarks.studies.images.unet import STUDY as UNET
 from benchmarks.studies.images.unet import training
 from benchmarks.studies.speed import optimise
 from benchmarks.studies.speed.optimise.stationary import sublinear
-from benchmarks.study import SIZES, Work, studies
+from benchmarks.study import SIZES, Study, Work, studies
 from fsd_jax import latent_net
 from fsd_jax.image import data
 from tests.paper_figures.record import read
@@ -229,6 +229,26 @@ def test_a_killed_unet_study_finds_its_finished_draws(tmp_path, monkeypatch):
     rows = list(training.along_draws(*asked))
     assert drawn == [0, 1, 1, 2]
     assert [row["value"] for row in rows] == [0, 0.1, 0.2]
+
+
+def test_a_killed_run_goes_on_and_one_that_ended_begins_anew(tmp_path, monkeypatch):
+    def compute(_settings, work):
+        work.folder.mkdir(parents=True, exist_ok=True)
+        with open(work.folder / "kept", "a+") as kept:
+            kept.write("x")
+            done = kept.tell()
+        if done == 1 and not (tmp_path / "again").exists():
+            raise KeyboardInterrupt
+        yield record("runs since it began", done)
+
+    tiny = Study(name="tiny", summary="", compute=compute, finding=lambda table: "Done.")
+    monkeypatch.setattr(making, "studies", lambda: {"tiny": tiny})
+    asked = making.Asked(size="quick", out=tmp_path, anew=True)
+    with pytest.raises(KeyboardInterrupt):
+        making.make("tiny", asked, print)
+    (tmp_path / "again").touch()
+    found = [making.make("tiny", asked, print).table.rows[0]["value"] for _ in range(2)]
+    assert found == [2, 1]
 
 
 def test_another_seed_or_size_has_another_folder(tmp_path):

@@ -135,23 +135,9 @@ def _memory(replicates: int, folder: Path) -> Iterator[Record]:
 def _kills(replicates: int, folder: Path, kills: int, seed: int) -> Record:
     """SIGKILL at random moments; the end must be that of an uninterrupted run, byte for byte."""
     rng = np.random.default_rng(seed)
-    command = [
-        sys.executable,
-        "-c",
-        CHILD,
-        str(os.getpid()),
-        "sweep",
-        "--n-ta",
-        ",".join(map(str, N_TA)),
-        "--d",
-        str(LATENT_DIM),
-        "--t",
-        "1",
-        "--replicates",
-        str(replicates),
-        "--batch-size",
-        "8192",
-    ]
+    asked = f"--n-ta {','.join(map(str, N_TA))} --d {LATENT_DIM} --t 1 --replicates {replicates}"
+    child = [sys.executable, "-c", CHILD, str(os.getpid())]
+    command = [*child, "sweep", *asked.split(), "--batch-size", "8192"]
     whole, broken = folder / "whole", folder / "broken"
     start = time.perf_counter()
     _finish([*command, "--resume", str(whole)])
