@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from fsd_jax._files import try_lock, write_text
-from fsd_jax.sweep.journal import JOURNAL
-from fsd_jax.sweep.table import MANIFEST
+from fsd_jax.sweep._journal import JOURNAL
+from fsd_jax.sweep._results import MANIFEST
 
 Record = dict[str, Any]
 RESULTS = "results.jsonl"

@@ -23,7 +23,7 @@ from benchmarks.judging import Statement
 from benchmarks.records import Record, record
 from benchmarks.table import Missing, Table
 from fsd_jax import sweep
-from fsd_jax.sweep.run import BATCH_SIZE
+from fsd_jax.sweep._run import BATCH_SIZE
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -18,8 +18,8 @@ from benchmarks import text
 from benchmarks.console import folder, positive, seed
 from benchmarks.ending import INTERRUPTED, tidy_up_first
 from fsd_jax import sweep, theory
-from fsd_jax.sweep.run import BATCH_SIZE
-from fsd_jax.sweep.table import MANIFEST, config_hash, read_manifest
+from fsd_jax.sweep._results import MANIFEST, config_hash, read_manifest
+from fsd_jax.sweep._run import BATCH_SIZE
 
 DEFAULTS: dict[str, Any] = {
     "n_s": [None],

