@@ -86,6 +86,11 @@ def points(
     )
 
 
+def apart(rows: Sequence[Record], x: str, place: int, count: int) -> list[Record]:
+    """The rows at their `place` among `count` lines side by side, where all have one `x` only."""
+    return [row | {x: row[x] * 1.05 ** (place - count / 2)} for row in rows]
+
+
 def at_least(rows: Sequence[Record], least: float) -> list[Record]:
     """The rows with what a logarithmic axis cannot show put at its lower end."""
     return [row | {"value": max(abs(row["value"]), least)} for row in rows]

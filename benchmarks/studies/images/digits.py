@@ -219,19 +219,21 @@ def summaries(found: list[dict[tuple[str, str], float]], **own: Any) -> Iterator
 
 def draw(table: Table) -> Any:
     """Ratios to scratch against the number of zeros: networks, and the linear closed forms."""
-    rows = table.present(metric=RATIO)
+    rows, ticks = table.present(metric=RATIO), table.settings["n_ta"]
     figure, axes = drawing.canvas(1, 2, figsize=(10.5, 5.6), sharey=True)
     for axis, linear in zip(axes[0], (False, True), strict=True):
         own = [r for r in rows if r["method"].startswith(LINEAR) == linear]
-        for place, method in enumerate(dict.fromkeys(r["method"] for r in own)):
+        methods = dict.fromkeys(r["method"] for r in own)
+        for place, method in enumerate(methods):
             shown = [r for r in own if r["method"] == method]
+            if len(ticks) == 1:
+                shown = drawing.apart(shown, "n_ta", place, len(methods))
             label = method.removeprefix(LINEAR)
             drawing.points(axis, shown, "n_ta", place, line=True, label=label)
         axis.axhline(1.0, color="0.5", lw=0.8, label="a network from scratch")
         title = "Linear, closed form" if linear else "Networks"
         label = "noise error / that of a network from scratch"
         drawing.log_axes(axis, "n_ta", label if not linear else "", title, up="linear")
-        ticks = table.settings["n_ta"]
         axis.set_xticks(ticks, [str(n) for n in ticks])
         axis.minorticks_off()
         drawing.legend_under(axis, 2)

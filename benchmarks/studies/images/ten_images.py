@@ -222,10 +222,9 @@ def draw(table: Table) -> Any:
         ticks = sorted({r["n_ta"] for r in rows if r["data"] == name})
         for place, method in enumerate(methods):
             own = [r for r in rows if (r["data"], r["method"]) == (name, method)]
-            if len(ticks) == 1:  # Side by side, to be seen.
-                own = [r | {"n_ta": r["n_ta"] * 1.05 ** (place - len(methods) / 2)} for r in own]
-            if own:
-                drawing.points(axis, own, "n_ta", place, line=True, label=method)
+            if len(ticks) == 1:
+                own = drawing.apart(own, "n_ta", place, len(methods))
+            drawing.points(axis, own, "n_ta", place, line=True, label=method)
         drawing.log_axes(
             axis, "n_ta", "held-out loss, integrated over t (2 s.e.)", name, up="linear"
         )
