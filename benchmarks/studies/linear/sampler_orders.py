@@ -14,8 +14,8 @@ from benchmarks.records import Record, record
 from benchmarks.study import Settings, Study, Work, mean
 from benchmarks.table import Table
 from fsd_jax import LinearScore, ThinGaussian, sampler, theory
-from fsd_jax.sampler.grid import Steps
-from fsd_jax.sampler.law import law_of_steps
+from fsd_jax.sampler._grid import Steps
+from fsd_jax.sampler._law import law_of_steps
 
 ORDERS = {"ei_sde": 1, "em_sde": 1, "ei_ode": 1, "heun_ode": 2}
 NAMES = {

@@ -17,7 +17,7 @@ from benchmarks.study import Settings, Study, Work
 from benchmarks.table import Table
 from fsd_jax import theory
 from fsd_jax.theory import log_exponent
-from fsd_jax.theory.table import TABLE
+from fsd_jax.theory._table_one import TABLE
 
 PRINTED, STATED, SHORT, FLOORED = "printed", "stated", "four_over_d", "at least 5, four_over_d"
 WHOLE, MATCHED = "every direction", "match_source"

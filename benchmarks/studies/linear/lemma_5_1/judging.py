@@ -153,8 +153,7 @@ STATEMENTS = (
         place="C.2",
         says="Stationarity and rank(V) = d alone give the minimiser of Lemma 5.1",
         function="fsd_jax.landscape.measure",
-        test="tests/test_landscape.py::"
-        "test_the_top_choice_is_the_closed_form_and_well_conditioned",
+        test="tests/test_landscape.py::test_the_top_choice_is_the_closed_form_and_well_conditioned",
         rule=saddles,
     ),
     slip(
