@@ -17,7 +17,6 @@ from benchmarks.studies.images.images.measuring import (
     LATENT_DIM,
     SHOTS,
     SHOWN,
-    TIMES,
     Chosen,
     Setting,
     losses,
@@ -215,14 +214,10 @@ def finding(table: Table) -> str:
 
 
 def lines(table: Table) -> text.Lines:
-    """One line a method, one column a measure."""
-    at = {f"heldout_loss_at_{t:g}" for t in TIMES}
-    rows = [
-        r for r in table.present() if r["metric"] not in {"pictures", "classifier_accuracy"} | at
-    ]
+    """One line a method, one column a measure; the others are in the file."""
     lost = [text.line(r) for r in table.rows if r["value"] is None]
-    order = ["f_mem", "target_share", "diversity", "heldout_loss"]
-    rows.sort(key=lambda r: order.index(r["metric"]) if r["metric"] in order else len(order))
+    shown = ("f_mem", "target_share", "diversity", "heldout_loss")
+    rows = [r for metric in shown for r in table.present(metric=metric)]
     return text.pivot(rows, ("data", "method"), lambda row: row["metric"], text.short) + lost
 
 
