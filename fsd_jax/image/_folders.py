@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,14 @@ from fsd_jax import _checks
 from fsd_jax._checks.arrays import logger
 from fsd_jax.image import _decode, _store
 from fsd_jax.image._draw import Progress
-from fsd_jax.image._listing import Listing, Valid, classes, listing, pictures_only
+from fsd_jax.image._listing import Listing, Valid, classes, listing, pictures_only, places
 from fsd_jax.image.task import ImageTask
 
 Skipped = list[tuple[Path, str]]
 
 
 def folder(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | Mapping[str, str | os.PathLike[str]],
     *,
     size: int | tuple[int, int] = 64,
     shots: int | None = None,
@@ -45,7 +46,8 @@ def folder(
     camera noted is applied.
 
     Args:
-        path: the folder.
+        path: the folder; or the folders themselves, as ``{"source": ..., "target": ...}``, with
+            ``"heldout"`` or not.
         size: side in pixels, or (height, width).
         shots: number of target images, chosen at random, the others joining the held-out ones;
             None takes all of ``target``.
@@ -77,11 +79,11 @@ def folder(
     seed = _checks.dimension("seed", seed, low=0)
     if shots is not None:
         shots = _checks.dimension("shots", shots)
-    top = _checks.path("path", path)
-    found, skipped = listing(top, pictures_only(suffixes, valid))
+    where, named = places(path), isinstance(path, Mapping)
+    found, skipped = listing(where, pictures_only(suffixes, valid))
     if skipped and on_error == "raise":
         raise _unreadable(*skipped[0])
-    given = classes(top / "source", found["source"]) if labels else None
+    given = classes(where["source"], found["source"]) if labels else None
     contents = _contents(found)
     recipe = {"look": asdict(look), "sets": _recipe(contents)}
     arrays = _store.stored("folder", recipe, cache)
@@ -96,7 +98,9 @@ def folder(
         kept = [str(name) not in set(names) for name in found["source"]]
         given = given[np.array(kept)]
     everything = ImageTask(
-        name=top.resolve().name,
+        name=(where["target"] if isinstance(path, Mapping) else where["target"].parent)
+        .resolve()
+        .name,
         skipped=names,
         source_labels=given,
         **{name: _unit(pixels) for name, pixels in arrays.items()},

@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,17 +60,29 @@ def pictures_only(suffixes: Any, valid: Any) -> Valid:
     return lambda path: path.name.lower().endswith(endings)
 
 
-def listing(path: Path, wanted: Valid) -> tuple[Listing, list[tuple[Path, str]]]:
+def places(path: Any) -> dict[str, Path]:
+    """The folder of each set: within one folder, or named one by one."""
+    if not isinstance(path, Mapping):
+        top = _checks.path("path", path)
+        return {name: top / name for name in SETS}
+    if not {"source", "target"} <= set(path) <= set(SETS):
+        raise ValueError(
+            "path must be a folder, or name folders for source, target and perhaps heldout, got "
+            f"{sorted(map(str, path))}"
+        )
+    return {name: _checks.path(f"path[{name!r}]", path[name]) for name in SETS if name in path}
+
+
+def listing(places: dict[str, Path], wanted: Valid) -> tuple[Listing, list[tuple[Path, str]]]:
     """The pictures of each set in the order of their names, and folders that cannot be listed."""
-    found: Listing = {}
+    found: Listing = {name: [] for name in SETS}
     broken: list[tuple[Path, str]] = []
-    for name in SETS:
-        place = path / name
+    for name, place in places.items():
         inside = _pictures(place, wanted, broken) if place.is_dir() else []
         if not inside and name != "heldout" and not broken:
             raise FileNotFoundError(
-                f"{str(place)!r} holds no images; path needs the folders source and target, and "
-                "may have heldout, with files that end as pictures do (suffixes= names others)"
+                f"{str(place)!r} holds no images; {name} must be a folder with files that end as "
+                "pictures do (suffixes= names others)"
             )
         found[name] = inside
     return found, broken
