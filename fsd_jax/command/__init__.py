@@ -9,9 +9,9 @@ __all__ = ["main"]
 
 INTERRUPTED = 130
 """As a shell has it for a program that Ctrl-C ended."""
-ADAPT = """Adapt a Gaussian diffusion model of many source pictures to a few target pictures, in closed
-form, and say whether the few are enough. Writes index.html (the answer), report.json, samples/ and
-model.npz."""
+ADAPT = """Adapt a Gaussian diffusion model of many source pictures to a few target pictures, in
+closed form, and say whether the few are enough. Writes index.html (the answer), report.json,
+samples/ and model.npz."""
 
 
 class _Parser(argparse.ArgumentParser):

@@ -10,8 +10,8 @@ import numpy as np
 from fsd_jax.command._read import Sets
 
 SHOWN = 12
-STYLE = """body { font: 16px/1.5 system-ui, sans-serif; color: #1b1b1b; margin: 0 auto; padding: 1.2rem;
-  max-width: 60rem; }
+STYLE = """body { font: 16px/1.5 system-ui, sans-serif; color: #1b1b1b; margin: 0 auto;
+  padding: 1.2rem; max-width: 60rem; }
 h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
 .verdict { font-size: 1.15rem; border-left: 5px solid #0b4f8a; padding: .3rem .9rem; }
 .row { display: flex; flex-wrap: wrap; gap: .5rem; } figure { margin: 0; text-align: center; }
@@ -90,12 +90,12 @@ def _beside(sets: Sets, new: np.ndarray, audit: Any) -> str:
 
 
 def _losses(answer: dict[str, Any]) -> str:
-    lines = [
-        f"<tr><td>{_text(NAMES[key])}</td><td>{_text(row['name'])}</td>"
-        f"<td>{_number(row['loss'])} &plusmn; {_number(row['loss_stderr'], 2)}</td>"
-        f"<td>{_number(row['difference'])} &plusmn; {_number(row['difference_stderr'], 2)}</td></tr>"
-        for key, row in answer["losses"].items()
-    ]
+    lines = []
+    for key, row in answer["losses"].items():
+        cells = [_text(NAMES[key]), _text(row["name"])]
+        for name in ("loss", "difference"):
+            cells.append(f"{_number(row[name])} &plusmn; {_number(row[name + '_stderr'], 2)}")
+        lines.append(f"<tr><td>{'</td><td>'.join(cells)}</td></tr>")
     head = "<tr><th></th><th>method</th><th>loss</th><th>minus the adapted one</th></tr>"
     by = "held-out samples" if answer["evaluation"] == "held-out" else "leaving one out"
     return (

@@ -97,10 +97,9 @@ def folder(
     if given is not None:
         kept = [str(name) not in set(names) for name in found["source"]]
         given = given[np.array(kept)]
+    target = where["target"] if named else where["target"].parent
     everything = ImageTask(
-        name=(where["target"] if isinstance(path, Mapping) else where["target"].parent)
-        .resolve()
-        .name,
+        name=target.resolve().name,
         skipped=names,
         source_labels=given,
         **{name: _unit(pixels) for name, pixels in arrays.items()},
