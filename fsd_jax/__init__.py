@@ -13,11 +13,13 @@ from fsd_jax._version import __version__
 if TYPE_CHECKING:
     from fsd_jax import latent_net, ledger, sampler, simulate, sweep, theory
     from fsd_jax._checks import DataWarning, Status, describe
-    from fsd_jax.fewshot.adapt import finetune, source_as_is, target_only
+    from fsd_jax.fewshot.adapt import adapt
+    from fsd_jax.fewshot.choice import Choices
     from fsd_jax.fewshot.model import FewShotModel
     from fsd_jax.fewshot.report import Report
     from fsd_jax.fewshot.source import PretrainedModel, pretrain
     from fsd_jax.fewshot.storage import load, save
+    from fsd_jax.fewshot.tune import finetune, source_as_is, target_only
     from fsd_jax.latent import (
         GaussianLatent,
         GaussianMixture,
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "VP",
+    "Choices",
     "DataWarning",
     "DecodedScore",
     "EmpiricalScore",
@@ -63,6 +66,7 @@ __all__ = [
     "Trained",
     "UniformLatent",
     "__version__",
+    "adapt",
     "bures_w2",
     "describe",
     "expected_loss",
@@ -98,11 +102,13 @@ __all__ = [
 
 _HOMES = {
     "_checks": "DataWarning Status describe",
-    "fewshot.adapt": "finetune source_as_is target_only",
+    "fewshot.adapt": "adapt",
+    "fewshot.choice": "Choices",
     "fewshot.model": "FewShotModel",
     "fewshot.report": "Report",
     "fewshot.source": "PretrainedModel pretrain",
     "fewshot.storage": "load save",
+    "fewshot.tune": "finetune source_as_is target_only",
     "latent": "GaussianLatent GaussianMixture LatentConstants UniformLatent latent_constants",
     "linear_model": "LinearProblem ThinGaussian",
     "minimizer.closed_form": "Minimizer orthonormal_minimizer paper_formula rank_minimizer",

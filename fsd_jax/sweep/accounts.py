@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from fsd_jax import _checks
-from fsd_jax.fewshot.adapt import finetune
 from fsd_jax.fewshot.source import pretrain
+from fsd_jax.fewshot.tune import finetune
 from fsd_jax.ledger import INGREDIENTS, METRICS, account
 from fsd_jax.linear_model import LinearProblem
 from fsd_jax.process import geometric_grid
