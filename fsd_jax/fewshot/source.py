@@ -120,8 +120,8 @@ def pretrain(
     Example:
         >>> import jax, fsd_jax as fsd
         >>> faces = jax.random.normal(jax.random.key(0), (500, 8, 8))
-        >>> fsd.pretrain(faces, latent_dim=4)
-        PretrainedModel(shape=(8, 8), D=64, d=4, float32, status=ok)
+        >>> fsd.pretrain(faces, latent_dim=60)
+        PretrainedModel(shape=(8, 8), D=64, d=60, left out=3%, float32, status=ok)
     """
     shape: tuple[int, ...]
     mean, residual = _checks.boolean("mean", mean), _checks.boolean("residual", residual)
@@ -218,7 +218,10 @@ def _from_rows(
 
 def _informative(moment: SecondMoment) -> int:
     """Directions with more variance than those outside have on average, at least one."""
-    values, rest = np.asarray(moment.values), float(moment.next_value)
+    values = np.asarray(moment.values)
+    # Where all directions are there, those that folds cannot tell from the last are the others.
+    whole = len(values) == moment.basis.shape[0]
+    rest = float(values[-1]) if whole else float(moment.next_value)
     return max(1, int(np.sum(values > rest * (1 + 1e-4))))
 
 
