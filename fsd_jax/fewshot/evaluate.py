@@ -90,6 +90,7 @@ def _rivals(
 ) -> tuple[list[FewShotModel], FewShotModel | None]:
     """Source-as-is with either mean, and target-only where two pictures allow it."""
     shots = model.samples.reshape(-1, *model.shape)
+    assert model.source is not None, "evaluate refuses models without a source"
     d = model.source.latent_dim
     # One objective for all: the model's own times and weights.
     objective = (model.times, model.weights)

@@ -158,8 +158,8 @@ def _recipe(recipe: Recipe) -> None:
 
 def _chosen(choices: Choices) -> None:
     _kind("choices", choices, Choices)
-    numbers = (choices.target_share, choices.mean_share, choices.ridge)
-    numbers += (*choices.scales, *choices.point)
+    shares = (choices.target_share, choices.mean_share, choices.ridge)
+    numbers = (*shares, *choices.scales, *choices.point)
     if not all(type(value) is float and math.isfinite(value) for value in numbers):
         raise ValueError(f"choices hold something else than numbers: {choices!r:.60}")
 
