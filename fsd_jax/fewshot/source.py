@@ -129,8 +129,8 @@ def pretrain(
     _checks.instance("process", process, VP)
     if key is not None:
         key = _checks.key("key", key)
-    if isinstance(latent_dim, str):
-        _checks.choice("latent_dim", latent_dim, ("auto",))
+    if isinstance(latent_dim, str) and latent_dim != "auto":
+        raise ValueError(f"latent_dim must be an integer or 'auto', got {latent_dim!r}")
     _checks.choice("spectrum", spectrum, (None, "heldout", "sample"))
     wanted = spectrum or ("heldout" if latent_dim == "auto" else "sample")
     notes: tuple[str, ...] = ()

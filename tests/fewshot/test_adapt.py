@@ -253,7 +253,7 @@ def test_bad_input(world, pretrained):
         jax.jit(lambda x: fsd.adapt(pretrained, x).linear.mean)(target)
     with pytest.raises(ValueError, match="target has NaN"):
         fsd.adapt(pretrained, np.where(np.arange(D) == 1, np.nan, target))
-    with pytest.raises(ValueError, match="latent_dim must be one of"):
+    with pytest.raises(ValueError, match="latent_dim must be an integer or"):
         fsd.pretrain(source, latent_dim="all")
     with pytest.raises(ValueError, match="spectrum must be one of"):
         fsd.pretrain(source, spectrum="best")
