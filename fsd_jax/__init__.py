@@ -34,11 +34,13 @@ if TYPE_CHECKING:
     from fsd_jax._linear_model import LinearProblem, ThinGaussian
     from fsd_jax._moments import SecondMoment
     from fsd_jax._process import VP, geometric_grid, paper_grid, uniform_grid
-    from fsd_jax.fewshot.adapt import finetune, source_as_is, target_only
+    from fsd_jax.fewshot.adapt import adapt
+    from fsd_jax.fewshot.choice import Choices
     from fsd_jax.fewshot.model import FewShotModel
     from fsd_jax.fewshot.report import Report
     from fsd_jax.fewshot.source import PretrainedModel, pretrain
     from fsd_jax.fewshot.storage import load, save
+    from fsd_jax.fewshot.tune import finetune, source_as_is, target_only
     from fsd_jax.minimizer._closed_form import (
         Minimizer,
         orthonormal_minimizer,
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
 __all__ = [
     "VP",
     "Audit",
+    "Choices",
     "DataWarning",
     "DecodedScore",
     "EmpiricalScore",
@@ -74,6 +77,7 @@ __all__ = [
     "Trained",
     "UniformLatent",
     "__version__",
+    "adapt",
     "audit",
     "bures_w2",
     "describe",
@@ -113,7 +117,8 @@ __all__ = [
 _HOMES = {
     "_checks": "DataWarning Status describe",
     "_audit": "Audit audit",
-    "fewshot.adapt": "finetune source_as_is target_only",
+    "fewshot.adapt": "adapt",
+    "fewshot.choice": "Choices",
     "fewshot.model": "FewShotModel",
     "fewshot.report": "Report",
     "fewshot.source": "PretrainedModel pretrain",
@@ -130,6 +135,7 @@ _HOMES = {
     "score._errors": "principal_angles score_error subspace_error",
     "score._laws": "bures_w2 gaussian_kl",
     "score._linear": "LinearScore",
+    "fewshot.tune": "finetune source_as_is target_only",
 }
 """Where public names live that are no rooms themselves; a test compares with the imports above."""
 _HOME = {name: room for room, names in _HOMES.items() for name in names.split()}

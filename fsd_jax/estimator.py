@@ -13,6 +13,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fsd_jax.fewshot.adapt import adapt
+from fsd_jax.fewshot.model import FewShotModel
 from fsd_jax.fewshot.source import PretrainedModel, pretrain
 
 __all__ = ["FewShotGaussian"]
@@ -69,7 +70,9 @@ class _Law:
         return self.mean + np.sqrt(self.residual) * noise + (inside * gain) @ self.basis.T
 
 
-class FewShotGaussian(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class FewShotGaussian(  # type: ignore[misc]
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+):
     """A Gaussian law fitted to a source and adapted to a few target samples, both in closed form.
 
     ``fit`` on the source, ``adapt`` on the target. Before ``adapt`` every method speaks of the
@@ -127,7 +130,7 @@ class FewShotGaussian(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
                 source.mean, source.basis, source.latent_variance, source.residual_variance, scale
             )
         self._source: PretrainedModel = source
-        self.model_ = None
+        self.model_: FewShotModel | None = None
         return self._keep(law)
 
     def adapt(self, X: Any) -> Self:
@@ -139,8 +142,9 @@ class FewShotGaussian(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         check_is_fitted(self, "components_")
         X = validate_data(self, X, dtype=self.mean_.dtype, reset=False)
         with _precision(X):
-            self.model_ = adapt(self._source, X)
-            law = self.model_.law
+            model = adapt(self._source, X)
+            law = model.law
+            self.model_ = model
             return self._keep(_Law.of(law.mean, law.basis, law.variance, law.residual_variance))
 
     def _keep(self, law: _Law) -> Self:

@@ -4,8 +4,9 @@ import argparse
 import dataclasses
 import json
 import sys
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import jax
 import numpy as np
@@ -107,14 +108,17 @@ def _write(
             old.unlink()
         for i, picture in enumerate(new):
             png = _page.png(picture)
-            name = out / SAMPLES / f"{i:04d}.png"
-            _files.write_atomically(name, lambda file, png=png: file.write(png))
+            _files.write_atomically(out / SAMPLES / f"{i:04d}.png", partial(_put, png))
     else:
         _files.write_atomically(out / "samples.npy", lambda file: np.save(file, new))
     save(out / MODEL, model)
     _files.write_text(out / PAGE, _page.page(answer, sets, new, audit))
     # Last, for it is what says that the folder is ours.
     _files.write_text(out / REPORT, json.dumps(answer, indent=1, allow_nan=False) + "\n")
+
+
+def _put(content: bytes, file: IO[bytes]) -> None:
+    file.write(content)
 
 
 def _tell(line: str) -> None:

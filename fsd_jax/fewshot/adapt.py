@@ -1,200 +1,284 @@
-"""Adapting: fine-tuning and the baselines; all build a `FewShotModel`."""
+"""`adapt`: from a source and a few samples to the model one would choose, with nothing to set."""
 
+from dataclasses import replace
+from typing import Any
+
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Key
 
-from fsd_jax import _checks
-from fsd_jax._process import VP
-from fsd_jax.fewshot import duplicates
-from fsd_jax.fewshot import fit as fitting
+from fsd_jax import _checks, _linalg
+from fsd_jax._moments import SecondMoment
+from fsd_jax.fewshot import choice as choosing
+from fsd_jax.fewshot import duplicates, heldout
+from fsd_jax.fewshot.choice import Choices
+from fsd_jax.fewshot.family import Family, Few, Member, leave_one_out
 from fsd_jax.fewshot.fit import Recipe
 from fsd_jax.fewshot.model import FewShotModel
 from fsd_jax.fewshot.oddities import target_notes
-from fsd_jax.fewshot.source import PretrainedModel
+from fsd_jax.fewshot.source import MUCH, PretrainedModel, pretrain
+from fsd_jax.score._linear import LinearScore
+
+WORDS = {
+    "heldout": "variances of directions are energies of held-out source samples",
+    "shrunk": "variances of directions are eigenvalues corrected by nonlinear shrinkage",
+    "sample": "variances of directions are the source's own",
+}
 
 
-def finetune(
-    pretrained: PretrainedModel,
-    x_target: ArrayLike,
+def adapt(
+    source: ArrayLike | SecondMoment | PretrainedModel,
+    target: ArrayLike,
     *,
-    constraint: str = "orthonormal",
-    mean: str | None = "target",
-    complete: str = "source",
-    times: ArrayLike | None = None,
-    weights: ArrayLike | None = None,
-    throw: bool = True,
+    groups: Any = None,
+    target_groups: Any = None,
+    key: Key[Array, ""] | None = None,
 ) -> FewShotModel:
-    """Adapt a pre-trained model to a few target samples, in closed form.
+    """The model of a few target samples that a source allows; nothing needs to be set.
 
-    Implements: Section 5 (few-shot fine-tuning). ``"orthonormal"`` is the exact minimiser over
-    ``V`` with the residual gain (R7). ``"rank"`` is the exact minimiser of the paper's class, which
-    has no residual gain (R2); the source's residual gain is then added outside its span; R8, R12,
-    "Completion from the source".
+    A Gaussian law between the source's, as that generalises, and the target's: the mean is partly
+    the target's, the covariance ``(1 - r) s Sigma_s + r S_t + c``, where ``s`` is a curve over the
+    source's spectrum. All weights are chosen together by the exact leave-one-out loss and a
+    weak prior. ``r`` near one with a ridge is shrinkage of the target alone, ``r`` near zero the
+    source with another scale.
 
     Args:
-        pretrained: from `pretrain`.
-        x_target: ``(n_ta, *shape)`` floating samples of the source's shape.
-        constraint: ``"orthonormal"`` (PCA of the target with the source's spectrum: where the
-            few-shot gain is) or ``"rank"`` (the paper's Section 5 class).
-        mean: subtract the ``"target"`` mean, the ``"source"`` mean, or None.
-        complete: ``"source"`` fills directions that the target does not determine from the
-            pre-trained basis; ``"none"`` leaves them to the residual.
-        times: times of the integrated loss; the default is ``process.quadrature()``.
-        weights: their weights.
-        throw: raise on errors that only the values show, or set the status.
+        source: ``(n_s, *shape)`` floating samples, or a `SecondMoment`, or what `pretrain` returns.
+            From samples the spectrum is that of held-out folds; from eigenvalues alone it
+            is corrected by nonlinear shrinkage. A moment without a mean takes the target's.
+        target: ``(n_ta, *shape)`` target samples.
+        groups: ``(n_s,)`` integers or words; source samples with the same one share a fold.
+        target_groups: ``(n_ta,)`` the same for target samples, which are then left out together,
+            as those are anyway that are (nearly) one picture.
+        key: for folds, for the choice among more than 128 samples, and for large decompositions.
 
     Returns:
-        The adapted model.
+        The model; `FewShotModel.choices` says what was chosen.
 
     Raises:
-        ValueError: bad samples or options.
+        ValueError: bad samples, groups or a traced argument.
 
     Example:
         >>> import jax, fsd_jax as fsd
         >>> problem = fsd.LinearProblem.random(
-        ...     jax.random.key(0), ambient_dim=64, latent_dim=4, latent_variance=1.0
+        ...     jax.random.key(0), ambient_dim=64, latent_dim=4, latent_variance=1.0,
+        ...     residual_variance=0.01,
         ... )
         >>> source = problem.sample_source(jax.random.key(1), 1000)
-        >>> model = fsd.finetune(
-        ...     fsd.pretrain(source, latent_dim=4),
-        ...     problem.sample_target(jax.random.key(2), 10),
-        ... )
-        >>> bool(fsd.subspace_error(model.decoder, problem.A_ta) < 1e-6)
-        True
+        >>> model = fsd.adapt(source, problem.sample_target(jax.random.key(2), 10))
+        >>> model.sample(jax.random.key(3), 5).shape
+        (5, 64)
     """
-    _check_source(pretrained)
-    throw = _checks.boolean("throw", throw)
-    _checks.choice("constraint", constraint, ("orthonormal", "rank"))
-    _checks.choice("mean", mean, ("target", "source", None))
-    _checks.choice("complete", complete, ("source", "none"))
-    recipe = Recipe(
-        method="few-shot",
-        constraint=constraint,
-        mean=mean,
-        complete=complete,
-        latent_dim=pretrained.latent_dim,
+    if _checks.is_traced(source, target):
+        raise ValueError("adapt chooses by values; call it outside jit, grad and vmap")
+    if key is not None:
+        key = _checks.key("key", key)
+    x, extra = _checks.samples("target", target, images=True)
+    shape = _checks.sample_shape("target", target)
+    whole, mean = _source(source, groups, key)
+    if x.shape[1] != whole.basis.shape[0]:
+        raise ValueError(
+            f"target has D = {x.shape[1]} (shape {shape}) but the source has "
+            f"D = {whole.basis.shape[0]} (shape {whole.shape}); both need the same D"
+        )
+    status = _checks.flag(~jnp.isfinite(jnp.sum(x)), _checks.Status.NON_FINITE) | int(extra)
+    _checks.settle(status, name="target", throw=True)
+    x = x.astype(whole.basis.dtype)
+    for note in target_notes(whole, x):
+        _checks.tell(f"target: {note}")
+    same = duplicates.concrete_labels(x, duplicates.scale_of(x, whole))
+    units = duplicates.joined(same, target_groups)
+    if not mean:
+        whole = _about(whole, x)
+    return _adapted(whole, x, units, shape, status, key, mean=mean)
+
+
+def _source(source: Any, groups: Any, key: Key[Array, ""] | None) -> tuple[PretrainedModel, bool]:
+    """The source as it generalises, and whether it has a mean."""
+    if isinstance(source, SecondMoment | PretrainedModel) and groups is not None:
+        raise ValueError(
+            f"groups needs the source's samples, not a {type(source).__name__}; leave it out"
+        )
+    if isinstance(source, PretrainedModel):
+        _checks.settle(source.status, name="source", throw=True)
+        return _generalised(source), True
+    if isinstance(source, SecondMoment):
+        _checks.settle(source.status, name="source", throw=True)
+        return pretrain(source), source.mean is not None
+    return pretrain(source, groups=groups, key=key), True
+
+
+def _generalised(source: PretrainedModel) -> PretrainedModel:
+    """A model with its source's own eigenvalues gets them corrected."""
+    if source.spectrum != "sample":
+        return source
+    rest = (source.basis.shape[0] - source.latent_dim) * source.residual_variance
+    moment = SecondMoment(
+        values=source.latent_variance, basis=source.basis, count=source.count,
+        total=jnp.sum(source.latent_variance) + rest, next_value=source.residual_variance,
+        mean=source.mean, route_code=jnp.int32(0), status=source.status,
+    )  # fmt: skip
+    fitted = heldout.shrunk(moment)
+    return replace(
+        source,
+        latent_variance=fitted.values,
+        residual_variance=fitted.next_value,
+        spectrum="shrunk",
     )
-    model = build(pretrained, x_target, recipe, times, weights, throw)
-    _tell_oddities(model, throw)
-    return model
 
 
-def source_as_is(
-    pretrained: PretrainedModel,
-    x_target: ArrayLike,
+def _about(source: PretrainedModel, x: Array) -> PretrainedModel:
+    """The source about the target's mean."""
+    return replace(source, mean=jnp.mean(x, axis=0))
+
+
+def _adapted(
+    source: PretrainedModel,
+    x: Array,
+    units: np.ndarray,
+    shape: tuple[int, ...],
+    status: Array,
+    key: Key[Array, ""] | None,
     *,
-    mean: str | None = "target",
-    throw: bool = True,
+    mean: bool,
 ) -> FewShotModel:
-    """Baseline: keep the source's subspace; only the mean may come from the target.
-
-    Args:
-        pretrained: from `pretrain`.
-        x_target: ``(n_ta, *shape)`` target samples.
-        mean: ``"target"``, ``"source"`` or None.
-        throw: as in `finetune`.
-
-    Raises:
-        ValueError: bad samples or options.
-    """
-    _check_source(pretrained)
-    throw = _checks.boolean("throw", throw)
-    _checks.choice("mean", mean, ("target", "source", None))
-    recipe = Recipe(method="source-as-is", mean=mean, latent_dim=pretrained.latent_dim)
-    model = build(pretrained, x_target, recipe, None, None, throw)
-    _tell_oddities(model, throw)
-    return model
-
-
-def _check_source(pretrained: object) -> None:
-    advice = "make one with pretrain(x_source, latent_dim=...)"
-    _checks.instance("pretrained", pretrained, PretrainedModel, advice)
-
-
-def _tell_oddities(model: FewShotModel, throw: bool) -> None:
-    """Warn of data on another scale; without `throw` nothing waits for the values."""
-    if throw and model.source is not None and not _checks.is_traced(model):
-        for note in target_notes(model.source, model.samples):
-            _checks.tell(f"x_target: {note}")
-
-
-def target_only(
-    x_target: ArrayLike, *, latent_dim: int, process: VP = VP(), throw: bool = True
-) -> FewShotModel:
-    """Baseline: train from scratch on the target, its dimension chosen by leave-one-out.
-
-    Probabilistic PCA of the target with ``k <= latent_dim`` directions and a residual variance.
-    Pictures that occur more than once, exactly or nearly, are left out together.
-
-    Implements: "Leave-one-out".
-
-    Args:
-        x_target: ``(n_ta, *shape)`` target samples, at least two.
-        latent_dim: the largest dimension considered.
-        process: forward process.
-        throw: as in `finetune`.
-
-    Raises:
-        ValueError: bad samples.
-    """
-    latent_dim = _checks.dimension("latent_dim", latent_dim)
-    _checks.instance("process", process, VP)
-    throw = _checks.boolean("throw", throw)
-    recipe = Recipe(method="target-only", latent_dim=latent_dim)
-    return build(None, x_target, recipe, None, None, throw, process)
-
-
-def build(
-    source: PretrainedModel | None,
-    x_target: ArrayLike,
-    recipe: Recipe,
-    times: ArrayLike | None,
-    weights: ArrayLike | None,
-    throw: bool,
-    process: VP | None = None,
-    labels: Int[Array, " n"] | None = None,
-) -> FewShotModel:
-    """The model of a recipe; `labels` say which rows are one picture, where that is known."""
-    needs_mean = recipe.mean == "target" and recipe.method != "source-as-is"
-    x, extra = _checks.samples("x_target", x_target, rows=2 if needs_mean else 1, images=True)
-    shape = _checks.sample_shape("x_target", x_target)
-    if source is not None:
-        process = source.process
-        x = x.astype(source.basis.dtype)
-        if x.shape[1] != source.basis.shape[0]:
-            raise ValueError(
-                f"x_target has D = {x.shape[1]} (shape {shape}) but the source has "
-                f"D = {source.basis.shape[0]} (shape {source.shape}); both need the same D"
-            )
-    assert process is not None, "either a source or a process is given"
-    if times is None:
-        if weights is not None:
-            raise ValueError("weights go with times; give both or neither")
-        times, weights = process.quadrature()
-    t, w, bad = _checks.times_and_weights(None, times, weights, x.dtype)
-    everyone: Bool[Array, " n"] = jnp.ones(x.shape[0], bool)
-    kept = jnp.int32(recipe.latent_dim)
-    if recipe.method == "target-only":
-        if labels is None:
-            labels = duplicates.labels_of(
-                x, duplicates.scale_of(x), duplicates.log_pairs(x.shape[0])
-            )
-        kept = fitting.choose_dimension(x, labels, t, w, process, recipe=recipe)
-    fitted = fitting.fit(source, x, everyone, kept, t, w, process, recipe=recipe)
-    status = fitted.status | bad | int(extra)
-    status = status | (0 if source is None else source.status & int(_checks.ERRORS))
-    status = status | _checks.flag(~jnp.isfinite(jnp.sum(x)), _checks.Status.NON_FINITE)
-    _checks.settle(status, name="x_target", throw=throw)
+    """The choice, and the model that it makes of all samples."""
+    process = source.process
+    times, weights = process.quadrature()
+    blocks = choosing.blocks_of(source)
+    family = choosing.family_of(blocks)
+    y = np.asarray(x, np.float64) - np.asarray(source.mean, np.float64)
+    few = choosing.few_of(source, blocks, y, units, choosing.levels(process, choosing.NODES))
+    prior = choosing.prior_of(family, blocks, choosing.levels(process, 64), mean=mean)
+    rows, notes = _rows(units, key)
+    if source.left_out > MUCH:
+        notes += (
+            f"the source keeps {source.latent_dim} directions, and {float(source.left_out):.0%} of "
+            "its variance is outside them",
+        )
+    point = choosing.choose(family, choosing.without(few, rows), prior)
+    member = family.member(point, len(x))
+    choices = Choices(
+        source=WORDS[source.spectrum],
+        target_share=member.b,
+        mean_share=member.a,
+        ridge=float(np.exp(point[0])),
+        scales=tuple(float(s) for s in np.exp(point[3:])),
+        point=tuple(float(v) for v in point),
+        loss=_loss(family, choosing.without(few, rows), point),
+        units=len(np.unique(units[rows])),
+        notes=notes,
+    )
+    linear = thin(source, blocks, member, y)
+    k = linear.basis.shape[1]
     return FewShotModel(
-        linear=fitted.linear,
+        linear=linear,
         source=source,
         samples=x,
-        times=jnp.asarray(t),
-        weights=jnp.asarray(w),
-        kept=kept,
-        rank=fitted.rank,
-        status=status,
-        recipe=recipe,
+        times=jnp.asarray(times, x.dtype),
+        weights=jnp.asarray(weights, x.dtype),
+        kept=jnp.int32(k),
+        rank=jnp.int32(min(len(np.unique(units)), k)),
+        status=status | (source.status & ~int(_checks.ERRORS)),
+        recipe=Recipe(method="adapted", latent_dim=k, mean="target"),
         shape=shape,
+        choices=choices,
     )
+
+
+def _rows(units: np.ndarray, key: Key[Array, ""] | None) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The samples that choose: all, or of very many some, whole units together."""
+    n = len(units)
+    if n <= choosing.MOST_SAMPLES:
+        return np.arange(n), ()
+    seed = 0 if key is None else int(jax.random.randint(key, (), 0, 2**31 - 1))
+    different = np.random.default_rng(seed).permutation(np.unique(units))
+    sizes = np.cumsum([np.sum(units == unit) for unit in different])
+    kept = different[: max(2, int(np.sum(sizes <= choosing.MOST_SAMPLES)))]
+    rows = np.flatnonzero(np.isin(units, kept))
+    return rows, (f"{len(rows)} of the {n} target samples chose",)
+
+
+def _loss(family: Family, few: Few, point: np.ndarray) -> float:
+    """Mean leave-one-out loss, every unit counting once."""
+    _, unit, counts = np.unique(few.units, return_inverse=True, return_counts=True)
+    if len(counts) < 2:
+        return float("nan")
+    losses, _ = leave_one_out(family, few, point, gradient=False)
+    return float(np.mean(np.bincount(unit, weights=losses) / counts))
+
+
+def thin(
+    source: PretrainedModel, blocks: choosing.Blocks, member: Member, y: np.ndarray
+) -> LinearScore:
+    """The member's law for samples `y` from the source's mean, as a score in thin form.
+
+    The samples add directions outside the source's; in the span of both the covariance is
+    decomposed, on the host in float64.
+    """
+    ambient, d = source.basis.shape
+    dtype, n = source.basis.dtype, len(y)
+    basis = np.asarray(source.basis, np.float64)
+    step = member.a * np.mean(y, axis=0)
+    about = y - step
+    inside, new = about @ basis, np.zeros((ambient, 0))
+    rest = float(member.base[-1]) if ambient > d else 0.0
+    if ambient > d:
+        new = _outside(about, basis)
+    parts = np.hstack([inside, about @ new])
+    base = np.append(blocks.each(member.base, d), np.full(new.shape[1], rest))
+    small = np.diag(base) + (member.b / n) * (parts.T @ parts)
+    values, vectors = _linalg.host_eigh(small)
+    frame = jnp.asarray(np.hstack([basis, new]), dtype)
+    turned = _linalg.matmul(frame, jnp.asarray(vectors[:, ::-1], dtype))
+    k = len(values)
+    return LinearScore(
+        basis=turned,
+        mixing=jnp.eye(k, dtype=dtype),
+        latent_variance=jnp.asarray(np.maximum(values[::-1], 0), dtype),
+        residual_variance=jnp.asarray(rest, dtype),
+        mean=source.mean + jnp.asarray(step, dtype),
+        process=source.process,
+    )
+
+
+def _outside(y: np.ndarray, basis: np.ndarray) -> np.ndarray:
+    """Orthonormal directions of rows `y` outside an orthonormal basis; none that are rounding."""
+    left = y - (y @ basis) @ basis.T
+    values, vectors = _linalg.host_eigh(left @ left.T)
+    real = values > 1e-10 * float(np.sum(y**2))
+    room = basis.shape[0] - basis.shape[1]
+    found = (left.T @ vectors[:, real] / np.sqrt(values[real]))[:, ::-1][:, :room]
+    # A basis in float32 is orthonormal to its own rounding only.
+    for _ in range(2):
+        found = found - basis @ (basis.T @ found)
+    return found / np.sqrt(np.maximum(np.sum(found**2, axis=0), 1e-300))
+
+
+def leave_out(model: FewShotModel, units: np.ndarray) -> np.ndarray:
+    """Loss of each target sample under a model that was chosen and fitted without its unit.
+
+    The choice is made anew each time, so what is judged had no part in it.
+    """
+    source, choices = model.source, model.choices
+    assert source is not None, "what adapt returns has a source"
+    assert choices is not None, "what adapt returns has choices"
+    blocks = choosing.blocks_of(source)
+    family = choosing.family_of(blocks)
+    y = np.asarray(model.samples, np.float64) - np.asarray(source.mean, np.float64)
+    process = source.process
+    search, over = choosing.levels(process, choosing.NODES), choosing.levels(process, 64)
+    mean = choices.point[2] > -20
+    prior = choosing.prior_of(family, blocks, over, mean=mean)
+    few = choosing.few_of(source, blocks, y, units, search)
+    whole = choosing.few_of(source, blocks, y, units, over)
+    losses = np.empty(len(y))
+    for unit in np.unique(units):
+        held = units == unit
+        rows, _ = _rows(units[~held], None)
+        others = np.flatnonzero(~held)[rows]
+        point = choosing.choose(family, choosing.without(few, others), prior, near=choices.point)
+        losses[held] = leave_one_out(family, whole, point, gradient=False)[0][held]
+    return losses

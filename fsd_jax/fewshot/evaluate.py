@@ -10,12 +10,13 @@ from jaxtyping import Array
 from fsd_jax import _checks
 from fsd_jax.fewshot import duplicates as doubles
 from fsd_jax.fewshot import fit as fitting
-from fsd_jax.fewshot.adapt import build
+from fsd_jax.fewshot.adapt import leave_out
 from fsd_jax.fewshot.duplicates import Duplicates
 from fsd_jax.fewshot.fit import Recipe
 from fsd_jax.fewshot.model import FewShotModel
 from fsd_jax.fewshot.oddities import target_notes
 from fsd_jax.fewshot.report import Report, compare
+from fsd_jax.fewshot.tune import build
 
 MOST_COPIES = 0.5
 """Held-out samples of which a larger share are target samples are refused."""
@@ -54,6 +55,8 @@ def evaluate(
         if pictures < 2:
             # One picture: nothing is left to fit when it is left out.
             return np.full(n, np.nan)
+        if of.choices is not None:
+            return leave_out(of, labels)
         return np.asarray(
             fitting.leave_one_out(
                 source, x, labels.astype(np.int32), of.kept, of.times, of.weights,
@@ -87,7 +90,8 @@ def _rivals(
 ) -> tuple[list[FewShotModel], FewShotModel | None]:
     """Source-as-is with either mean, and target-only where two pictures allow it."""
     shots = model.samples.reshape(-1, *model.shape)
-    d = model.recipe.latent_dim
+    assert model.source is not None, "evaluate refuses models without a source"
+    d = model.source.latent_dim
     # One objective for all: the model's own times and weights.
     objective = (model.times, model.weights)
     as_is = [

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from fsd_jax import _checks, _sums
 from fsd_jax._linear_model import ThinGaussian
+from fsd_jax.fewshot.choice import Choices
 from fsd_jax.fewshot.fit import Recipe
 from fsd_jax.fewshot.report import Report
 from fsd_jax.fewshot.source import PretrainedModel
@@ -38,6 +39,7 @@ class FewShotModel:
         status: `Status` flags.
         recipe: the choices made.
         shape: trailing shape of one sample.
+        choices: what `adapt` chose, else None.
     """
 
     linear: LinearScore
@@ -50,6 +52,7 @@ class FewShotModel:
     status: Int[Array, ""]
     recipe: Recipe = field(metadata={"static": True})
     shape: tuple[int, ...] = field(metadata={"static": True})
+    choices: Choices | None = field(default=None, metadata={"static": True})
 
     def __repr__(self) -> str:
         n, ambient = self.samples.shape
@@ -62,6 +65,9 @@ class FewShotModel:
     @property
     def name(self) -> str:
         """Short name of the method."""
+        if self.choices is not None:
+            share, mean = self.choices.target_share, self.choices.mean_share
+            return f"adapted, {share:.0%} target, mean {mean:.0%}"
         if self.recipe.method == "few-shot":
             return f"few-shot {self.recipe.constraint}"
         if self.recipe.method == "source-as-is":

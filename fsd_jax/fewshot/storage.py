@@ -12,12 +12,13 @@ import numpy as np
 from fsd_jax import _checks, _npz
 from fsd_jax._checks import ERRORS, Status
 from fsd_jax._process import VP
+from fsd_jax.fewshot.choice import Choices
 from fsd_jax.fewshot.fit import Recipe
 from fsd_jax.fewshot.model import FewShotModel
 from fsd_jax.fewshot.source import PretrainedModel
 from fsd_jax.score._linear import LinearScore
 
-_STORED = {c.__name__: c for c in (PretrainedModel, FewShotModel, LinearScore, Recipe, VP)}
+_STORED = {c.__name__: c for c in (PretrainedModel, FewShotModel, LinearScore, Recipe, Choices, VP)}
 _MODELS = (PretrainedModel, FewShotModel)
 _SKEW = 1e-3
 """A basis is orthonormal to rounding, some eps sqrt(D) in float32; this is far beyond."""
@@ -94,6 +95,7 @@ def _pretrained(model: PretrainedModel) -> None:
         raise ValueError(f"count is {count}")
     _shape(model.shape, ambient)
     _process(model.process)
+    _checks.choice("spectrum", model.spectrum, ("sample", "heldout", "shrunk"))
 
 
 def _few_shot(model: FewShotModel) -> None:
@@ -104,9 +106,14 @@ def _few_shot(model: FewShotModel) -> None:
     _recipe(model.recipe)
     d = model.recipe.latent_dim
     ambient = _linear(model.linear, finite, d)
+    if (model.choices is not None) != (model.recipe.method == "adapted"):
+        raise ValueError(f"choices are {model.choices!r:.60}, the method {model.recipe.method}")
+    if model.choices is not None:
+        _chosen(model.choices)
     if model.source is not None:
         _pretrained(model.source)
-        _array("source's basis", model.source.basis, (ambient, d), _finite(model.source.status))
+        width = np.shape(model.source.basis)[-1] if model.choices else d
+        _array("source's basis", model.source.basis, (ambient, width), _finite(model.source.status))
     elif model.recipe.method != "target-only":
         raise ValueError(f"source is missing, and the method is {model.recipe.method}")
     rows = np.shape(model.samples)[:1]
@@ -142,11 +149,19 @@ def _linear(score: LinearScore, finite: bool, latent_dim: int) -> int:
 
 def _recipe(recipe: Recipe) -> None:
     _kind("recipe", recipe, Recipe)
-    _checks.choice("method", recipe.method, ("few-shot", "source-as-is", "target-only"))
+    _checks.choice("method", recipe.method, ("few-shot", "source-as-is", "target-only", "adapted"))
     _checks.choice("constraint", recipe.constraint, ("orthonormal", "rank"))
     _checks.choice("mean", recipe.mean, ("target", "source", None))
     _checks.choice("complete", recipe.complete, ("source", "none"))
     _checks.dimension("latent_dim", recipe.latent_dim)
+
+
+def _chosen(choices: Choices) -> None:
+    _kind("choices", choices, Choices)
+    shares = (choices.target_share, choices.mean_share, choices.ridge)
+    numbers = (*shares, *choices.scales, *choices.point)
+    if not all(type(value) is float and math.isfinite(value) for value in numbers):
+        raise ValueError(f"choices hold something else than numbers: {choices!r:.60}")
 
 
 def _process(process: VP) -> None:

@@ -13,8 +13,8 @@ from jaxtyping import Array, Float, Key
 from fsd_jax import _checks
 from fsd_jax._linear_model import LinearProblem
 from fsd_jax._process import geometric_grid
-from fsd_jax.fewshot.adapt import finetune
 from fsd_jax.fewshot.source import pretrain
+from fsd_jax.fewshot.tune import finetune
 from fsd_jax.ledger._account import account
 from fsd_jax.ledger._ledger import INGREDIENTS, METRICS
 from fsd_jax.sampler._grid import METHODS
