@@ -70,9 +70,7 @@ class _Law:
         return self.mean + np.sqrt(self.residual) * noise + (inside * gain) @ self.basis.T
 
 
-class FewShotGaussian(  # type: ignore[misc]
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
-):
+class FewShotGaussian(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """A Gaussian law fitted to a source and adapted to a few target samples, both in closed form.
 
     ``fit`` on the source, ``adapt`` on the target. Before ``adapt`` every method speaks of the
