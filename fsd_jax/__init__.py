@@ -33,7 +33,16 @@ if TYPE_CHECKING:
     )
     from fsd_jax._linear_model import LinearProblem, ThinGaussian
     from fsd_jax._moments import SecondMoment
-    from fsd_jax._process import VP, geometric_grid, paper_grid, uniform_grid
+    from fsd_jax._process import (
+        VE,
+        VP,
+        Flow,
+        GaussianPath,
+        Process,
+        geometric_grid,
+        paper_grid,
+        uniform_grid,
+    )
     from fsd_jax.fewshot.adapt import finetune, source_as_is, target_only
     from fsd_jax.fewshot.model import FewShotModel
     from fsd_jax.fewshot.report import Report
@@ -54,19 +63,23 @@ if TYPE_CHECKING:
     from fsd_jax.score._linear import LinearScore
 
 __all__ = [
+    "VE",
     "VP",
     "Audit",
     "DataWarning",
     "DecodedScore",
     "EmpiricalScore",
     "FewShotModel",
+    "Flow",
     "GaussianLatent",
     "GaussianMixture",
+    "GaussianPath",
     "LatentConstants",
     "LinearProblem",
     "LinearScore",
     "Minimizer",
     "PretrainedModel",
+    "Process",
     "Report",
     "SecondMoment",
     "Status",
@@ -125,7 +138,7 @@ _HOMES = {
     "minimizer._ridge": "pooled_moment ridge_minimizer",
     "minimizer._trained": "Trained train",
     "_moments": "SecondMoment",
-    "_process": "VP geometric_grid paper_grid uniform_grid",
+    "_process": "VE VP Flow GaussianPath Process geometric_grid paper_grid uniform_grid",
     "score._empirical": "DecodedScore EmpiricalScore",
     "score._errors": "principal_angles score_error subspace_error",
     "score._laws": "bures_w2 gaussian_kl",

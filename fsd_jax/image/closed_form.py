@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Key
 
 from fsd_jax import _checks, _linalg
 from fsd_jax._moments import SecondMoment
-from fsd_jax._process import VP, geometric_grid
+from fsd_jax._process import Process, geometric_grid
 from fsd_jax._rows import finite, samples_of
 from fsd_jax.fewshot.model import FewShotModel
 from fsd_jax.fewshot.source import PretrainedModel
@@ -255,7 +255,7 @@ def heldout_losses(
     x: ArrayLike,
     *,
     times: ArrayLike,
-    process: VP | None = None,
+    process: Process | None = None,
 ) -> np.ndarray:
     """Loss of each held-out sample at each time: exact for linear scores, else with drawn noise.
 

@@ -16,7 +16,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
 from fsd_jax import _checks, _linalg, _neighbours
-from fsd_jax._process import VP
+from fsd_jax._process import VP, Process
 from fsd_jax._rows import BLOCK, Rows, common, rows, same_width, samples_of
 from fsd_jax.image._bootstrap import DRAWS, Estimate, bootstrap, mean_of, share_of
 from fsd_jax.image._features import Features
@@ -230,7 +230,7 @@ def denoising_losses(
     *,
     times: ArrayLike,
     draws: int = 1,
-    process: VP | None = None,
+    process: Process | None = None,
 ) -> np.ndarray:
     """Section 3.2's loss of any score, for each sample and time, the noise being drawn.
 
@@ -269,11 +269,11 @@ def denoising_losses(
     return np.asarray(_losses(key, score, flat, jnp.asarray(t), process, draws=draws))
 
 
-def process_of(score: Callable[[Array, Array], Array], process: VP | None) -> VP:
+def process_of(score: Callable[[Array, Array], Array], process: Process | None) -> Process:
     """The forward process, which a score that has its own must share."""
     _checks.instance("process", process, (VP, type(None)), "for example VP()")
     own = getattr(score, "process", None)
-    if not isinstance(own, VP):
+    if not isinstance(own, Process):
         return VP() if process is None else process
     if process is not None and process != own:
         raise ValueError(f"process must be the score's own, {own}, got {process}; leave it out")
@@ -286,7 +286,7 @@ def _losses(
     score: Callable[[Array, Array], Array],
     x: Float[Array, "n D"],
     times: Float[Array, " K"],
-    process: VP,
+    process: Process,
     *,
     draws: int,
 ) -> Float[Array, "n K"]:

@@ -20,9 +20,9 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Key
 
-from fsd_jax import _checks, _linalg, _sums
+from fsd_jax import _checks, _linalg, _process, _sums
 from fsd_jax._moments import SecondMoment
-from fsd_jax._process import VP
+from fsd_jax._process import VP, Process
 
 
 @jax.tree_util.register_dataclass
@@ -53,7 +53,7 @@ class QuadraticForm:
         latent_variance: Float[Array, " d"],
         times: Float[Array, " K"],
         weights: Float[Array, " K"],
-        process: VP,
+        process: Process,
     ) -> "QuadraticForm":
         """Sum the loss's coefficients over times (R2's ``a``, ``e``, ``b``, for each pair)."""
         signal = process.signal_variance(times)
@@ -74,12 +74,12 @@ class QuadraticForm:
 
 
 def relative_weights(
-    times: Float[Array, " K"], weights: Float[Array, " K"], process: VP
+    times: Float[Array, " K"], weights: Float[Array, " K"], process: Process
 ) -> tuple[Float[Array, " K"], Float[Array, ""]]:
     """``w m^4/s2^2`` divided by its largest value, and that value."""
     log_weight = (
         jnp.log(weights)
-        - 2 * process.integrated_rate(times)
+        + 2 * process.log_signal_variance(times)
         - 2 * jnp.log(process.noise_variance(times))
     )
     log_scale = jnp.max(log_weight)
@@ -87,9 +87,9 @@ def relative_weights(
 
 
 def relative_gains(
-    latent_variance: Float[Array, " d"], times: Float[Array, " K"], process: VP
+    latent_variance: Float[Array, " d"], times: Float[Array, " K"], process: Process
 ) -> Float[Array, "K d"]:
-    """``h = g/m^2 = l/(m^2 l + s2)``, bounded at every time."""
+    """``h = g/m^2 = l/(m^2 l + s2)``, at most ``1/m^2``, and bounded at every time of `VP`."""
     signal = process.signal_variance(times)[:, None]
     return latent_variance / (signal * latent_variance + process.noise_variance(times)[:, None])
 
@@ -133,7 +133,7 @@ def expected_loss(
     time: ArrayLike | None = None,
     times: ArrayLike | None = None,
     weights: ArrayLike | None = None,
-    process: VP = VP(),
+    process: Process = VP(),
 ) -> Float[Array, ""]:
     """Section 3.2's loss of the linear score with this decoder, constants included.
 
@@ -161,7 +161,7 @@ def expected_loss(
         ValueError: values out of range or shapes that do not match.
     """
     one_moment("moment", moment)
-    _checks.instance("process", process, VP)
+    _process.check(process, time=time, times=times)
     decoder, _ = _checks.floating("decoder", decoder, ndim=(2,))
     if decoder.shape[0] != moment.basis.shape[-2]:
         raise ValueError(
@@ -183,7 +183,7 @@ def _expected_loss(
     times: Float[Array, " K"],
     weights: Float[Array, " K"],
     bad: Int[Array, ""],
-    process: VP,
+    process: Process,
 ) -> Float[Array, ""]:
     form = QuadraticForm.integrate(latent_variance, times, weights, process)
     B, M = decoder_moments(decoder, moment)
@@ -200,7 +200,7 @@ def monte_carlo_loss(
     times: ArrayLike | None = None,
     weights: ArrayLike | None = None,
     draws: int = 64,
-    process: VP = VP(),
+    process: Process = VP(),
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """The same loss for any score, by drawing the noise, with its standard error.
 
@@ -226,7 +226,7 @@ def monte_carlo_loss(
         ValueError: values out of range, or a score whose values do not have the shape of ``x``.
     """
     key = _checks.key("key", key)
-    _checks.instance("process", process, VP)
+    _process.check(process, time=time, times=times)
     x, _ = _checks.samples("x", x)
     t, w, bad = _checks.times_and_weights(time, times, weights, x.dtype)
     draws = _checks.dimension("draws", draws, low=2)
@@ -263,7 +263,7 @@ def _denoising_losses(
     x: Float[Array, "n D"],
     times: Float[Array, " K"],
     weights: Float[Array, " K"],
-    process: VP,
+    process: Process,
     draws: int,
 ) -> Float[Array, " draws"]:
     def one(draw: Array) -> Array:

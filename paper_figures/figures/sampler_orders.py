@@ -39,7 +39,7 @@ def settings(quick: bool) -> dict[str, Any]:
         "draws": 4000 if quick else 40_000,
         "drawn_steps": 64,
         # A compilation each.
-        "drawn": ["ei_sde"] if quick else list(sampler.METHODS),
+        "drawn": ["ei_sde"] if quick else list(NAMES),
     }
 
 
@@ -64,7 +64,7 @@ def compute(settings: dict[str, Any], work: Work) -> Iterator[Row]:
     }
     most = max(len(times) for times in (*grids.values(), *rules.values())) - 1
     truth, start = clean.diffuse(s["delta"]), clean.diffuse(s["T"])
-    for method in sampler.METHODS:
+    for method in NAMES:
         work.tell(f"sampler-orders {method}")
         for K, times in grids.items():
             law = law_of_steps(score, _padded(times, most), start, method=method, denoise=False)
