@@ -39,10 +39,13 @@ if TYPE_CHECKING:
         Flow,
         GaussianPath,
         Process,
+        Schedule,
         geometric_grid,
         paper_grid,
+        schedule,
         uniform_grid,
     )
+    from fsd_jax._scores import PredictedScore, convert
     from fsd_jax.fewshot.adapt import finetune, source_as_is, target_only
     from fsd_jax.fewshot.model import FewShotModel
     from fsd_jax.fewshot.report import Report
@@ -78,9 +81,11 @@ __all__ = [
     "LinearProblem",
     "LinearScore",
     "Minimizer",
+    "PredictedScore",
     "PretrainedModel",
     "Process",
     "Report",
+    "Schedule",
     "SecondMoment",
     "Status",
     "ThinGaussian",
@@ -89,6 +94,7 @@ __all__ = [
     "__version__",
     "audit",
     "bures_w2",
+    "convert",
     "describe",
     "expected_loss",
     "finetune",
@@ -112,6 +118,7 @@ __all__ = [
     "ridge_minimizer",
     "sampler",
     "save",
+    "schedule",
     "score_error",
     "simulate",
     "source_as_is",
@@ -138,7 +145,9 @@ _HOMES = {
     "minimizer._ridge": "pooled_moment ridge_minimizer",
     "minimizer._trained": "Trained train",
     "_moments": "SecondMoment",
-    "_process": "VE VP Flow GaussianPath Process geometric_grid paper_grid uniform_grid",
+    "_process": "VE VP Flow GaussianPath Process Schedule geometric_grid paper_grid schedule "
+    "uniform_grid",
+    "_scores": "PredictedScore convert",
     "score._empirical": "DecodedScore EmpiricalScore",
     "score._errors": "principal_angles score_error subspace_error",
     "score._laws": "bures_w2 gaussian_kl",

@@ -3,6 +3,7 @@
 from fsd_jax._process._grids import geometric_grid, paper_grid, uniform_grid
 from fsd_jax._process._path import Process, check
 from fsd_jax._process._paths import VE, Flow, GaussianPath
+from fsd_jax._process._schedules import Schedule, schedule
 from fsd_jax._process._vp import VP
 
 __all__ = [
@@ -11,8 +12,10 @@ __all__ = [
     "Flow",
     "GaussianPath",
     "Process",
+    "Schedule",
     "check",
     "geometric_grid",
     "paper_grid",
+    "schedule",
     "uniform_grid",
 ]

@@ -22,7 +22,7 @@ from fsd_jax._process import Process, geometric_grid
 from fsd_jax._rows import finite, samples_of
 from fsd_jax.fewshot.model import FewShotModel
 from fsd_jax.fewshot.source import PretrainedModel
-from fsd_jax.image.metrics import denoising_losses, process_of
+from fsd_jax.image.metrics import denoising_losses
 from fsd_jax.minimizer._closed_form import orthonormal_minimizer
 from fsd_jax.minimizer._ridge import pooled_moment
 from fsd_jax.sampler import sample

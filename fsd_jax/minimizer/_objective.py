@@ -9,8 +9,6 @@ With ``s(x, t) = (V G_t V' x - x)/sigma_t^2``, ``G_t = diag(g_k(t))`` and
 Only three small arrays of the times and weights enter its integral (`QuadraticForm`).
 """
 
-import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -23,6 +21,7 @@ from jaxtyping import Array, Float, Int, Key
 from fsd_jax import _checks, _linalg, _process, _sums
 from fsd_jax._moments import SecondMoment
 from fsd_jax._process import VP, Process
+from fsd_jax._scores import Score, as_pytree, drawn_losses
 
 
 @jax.tree_util.register_dataclass
@@ -193,7 +192,7 @@ def _expected_loss(
 
 def monte_carlo_loss(
     key: Key[Array, ""],
-    score: Callable[[Array, Array], Array],
+    score: Score,
     x: ArrayLike,
     *,
     time: ArrayLike | None = None,
@@ -230,36 +229,15 @@ def monte_carlo_loss(
     x, _ = _checks.samples("x", x)
     t, w, bad = _checks.times_and_weights(time, times, weights, x.dtype)
     draws = _checks.dimension("draws", draws, low=2)
-    values = _denoising_losses(key, _as_pytree(score), x, t, w, process, draws)
+    values = _denoising_losses(key, as_pytree(score), x, t, w, process, draws)
     values = jnp.where(bad > 0, jnp.nan, values)
     return jnp.mean(values), jnp.std(values, ddof=1) / draws**0.5
-
-
-def _as_pytree(score: Callable[[Array, Array], Array]) -> jax.tree_util.Partial:
-    """A callable that `jax.jit` takes as an argument: the arrays of a score object are leaves."""
-    if not callable(score):
-        raise ValueError(f"score must be a function of (x, t), got {_checks.named(score)}")
-    given: Any = score
-    if dataclasses.is_dataclass(given):
-        return jax.tree_util.Partial(type(given).__call__, given)
-    owner = getattr(score, "__self__", None)
-    if dataclasses.is_dataclass(owner):
-        return jax.tree_util.Partial(given.__func__, owner)
-    return jax.tree_util.Partial(score)
-
-
-def _same_shape(value: Any, x: Float[Array, "n D"]) -> Float[Array, "n D"]:
-    """Refuse a score of another shape, which would be broadcast against the noise."""
-    if getattr(value, "shape", None) != x.shape:
-        given = tuple(value.shape) if hasattr(value, "shape") else type(value).__name__
-        raise ValueError(f"score must return an array of x's shape {tuple(x.shape)}, got {given}")
-    return value
 
 
 @partial(jax.jit, static_argnames=("draws",))
 def _denoising_losses(
     key: Key[Array, ""],
-    score: jax.tree_util.Partial,
+    score: Score,
     x: Float[Array, "n D"],
     times: Float[Array, " K"],
     weights: Float[Array, " K"],
@@ -271,11 +249,7 @@ def _denoising_losses(
 
         def at(tw: tuple[Array, Array]) -> Array:
             t, w = tw
-            spread = process.noise_variance(t)
-            x_t = process.signal(t) * x + jnp.sqrt(spread) * noise
-            target = -noise / jnp.sqrt(spread)
-            wrong = target - _same_shape(score(x_t, t), x)
-            return w * _sums.total(jnp.sum(wrong**2, axis=-1)) / x.shape[0]
+            return w * _sums.total(drawn_losses(score, x, noise, t, process)) / x.shape[0]
 
         return jnp.sum(jax.lax.map(at, (times, weights)))
 

@@ -1,24 +1,20 @@
 """Reverse-time sampling with any score: SDE and probability-flow ODE on any grid."""
 
-import inspect
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Key
 
 from fsd_jax import _checks, _points
-from fsd_jax._process import VP, Process, check
+from fsd_jax._process import Process
+from fsd_jax._scores import Score, as_pytree, evaluate, process_of
 from fsd_jax.sampler._grid import METHODS, Steps, check_stable, step_of, steps_of, tweedie
 from fsd_jax.score._linear import LinearScore
-
-Score = Callable[[Array, Array], Array]
 
 
 def sample(
@@ -108,8 +104,7 @@ def sample(
     denoise = _checks.boolean("denoise", denoise)
     _checks.callback("progress", progress)
     key = threefry(_checks.key("key", key))
-    if not callable(score):
-        raise ValueError(f"score must be a function of (x, t), got {_checks.named(score)}")
+    traced = as_pytree(score)
     start, n, shape = _start(score, initial, n, shape)
     # Scores of a model have its mean, and want samples of its dtype.
     own = getattr(score, "mean", None)
@@ -120,7 +115,7 @@ def sample(
     check_stable(times, method, dtype, process)
     chunk = n if chunk is None else min(_checks.dimension("chunk", chunk), n)
     run = partial(
-        LOOPS[loop], score=_as_pytree(score), steps=steps, process=process, shape=shape,
+        LOOPS[loop], score=traced, steps=steps, process=process, shape=shape,
         method=method, denoise=denoise, dtype=dtype,
     )  # fmt: skip
     parts = []
@@ -229,9 +224,9 @@ def _advance(
     method: str,
 ) -> Float[Array, "rows *shape"]:
     how, again = step_of(process, method, step)
-    moved = how.keep * x + how.push * _evaluate(score, x, step.start)
+    moved = how.keep * x + how.push * evaluate(score, x, step.start).astype(x.dtype)
     if again is not None:
-        push = again.push * _evaluate(score, moved, step.stop)
+        push = again.push * evaluate(score, moved, step.stop).astype(x.dtype)
         return again.keep * x + again.carry * moved + push
     if method.endswith("sde"):
         moved = moved + jnp.sqrt(how.noise) * normals(keys, number, x.shape[1:], x.dtype)
@@ -243,7 +238,7 @@ def _denoise(
     x: Float[Array, "rows *shape"], t: Array, *, score: Score, process: Process
 ) -> Float[Array, "rows *shape"]:
     how = tweedie(t, process)
-    return how.keep * x + how.push * _evaluate(score, x, t)
+    return how.keep * x + how.push * evaluate(score, x, t).astype(x.dtype)
 
 
 def normals(
@@ -255,16 +250,6 @@ def normals(
         return jax.random.normal(jax.random.fold_in(key, number), shape, dtype)
 
     return jax.vmap(one)(keys)
-
-
-def _evaluate(score: Score, x: Array, t: Array) -> Array:
-    value = score(x, t)
-    if jnp.shape(value) != x.shape:
-        raise ValueError(
-            f"score must return the shape of x, {x.shape}, got {jnp.shape(value)} for a batch x "
-            "and a scalar t; wrap a score of single samples in jax.vmap(score, (0, None))"
-        )
-    return value.astype(x.dtype)
 
 
 def _start(
@@ -297,39 +282,3 @@ def _start(
     if isinstance(score, LinearScore) and math.prod(sides) != score.basis.shape[0]:
         raise ValueError(f"shape must be D = {score.basis.shape[0]} for this score, got {shape!r}")
     return None, n, sides
-
-
-def process_of(score: Score, process: Process | None) -> Process:
-    """The forward process, which a score that has its own must share."""
-    if process is not None:
-        check(process)
-    own = getattr(score, "process", None)
-    if not isinstance(own, Process):
-        return VP() if process is None else process
-    if process is not None and process != own:
-        raise ValueError(f"process must be the score's own, {own}, got {process}; leave it out")
-    return own
-
-
-@dataclass(frozen=True)
-class _Code:
-    """What of a score is not an array: hashable, so that `jit` compiles once for it."""
-
-    tree: Any
-    fixed: tuple[Any, ...]
-
-    def __call__(self, arrays: list[Array], x: Array, t: Array) -> Array:
-        given = iter(arrays)
-        leaves = [next(given) if leaf is None else leaf for leaf in self.fixed]
-        function, *owner = jax.tree.unflatten(self.tree, leaves)
-        return function(*owner, x, t)
-
-
-def _as_pytree(score: Score) -> Score:
-    """The score with its arrays, a method's owner included, as what `jit` traces."""
-    parts = (score.__func__, score.__self__) if inspect.ismethod(score) else (score,)
-    leaves, tree = jax.tree.flatten(parts)
-    is_array = [isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves]
-    arrays = [leaf for leaf, yes in zip(leaves, is_array, strict=True) if yes]
-    fixed = tuple(None if yes else leaf for leaf, yes in zip(leaves, is_array, strict=True))
-    return jax.tree_util.Partial(_Code(tree, fixed), arrays)

@@ -1,6 +1,5 @@
 """Scores that are not linear: of a sample's own law, and of a latent law seen through a decoder."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from fsd_jax import _checks, _linalg, _points, _process
 from fsd_jax._process import VP, Process
+from fsd_jax._scores import Score, tweedie
 
 TRUSTED = 0.01
 """Rounding of a logit by products that is let pass."""
@@ -170,7 +170,7 @@ class DecodedScore:
     """
 
     decoder: Float[Array, "D d"]
-    latent: Callable[[Array, Array], Array] | Any
+    latent: Score | Any
     residual_variance: Float[Array, ""]
     mean: Float[Array, " D"]
     process: Process
@@ -213,6 +213,4 @@ def _tweedie(
 ) -> Float[Array, "*batch D"]:
     mean = score.mean
     x, t = _points.at_points("x", x, t, dim=mean.shape[0], dtype=mean.dtype)
-    wide = t[..., None] if t.ndim else t
-    noise, signal = score.process.noise_variance(wide), score.process.signal(wide)
-    return (x + noise * score(x, t)) / signal
+    return tweedie(score.process, score(x, t), x, t)

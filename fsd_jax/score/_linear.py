@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from fsd_jax import _checks, _linalg, _points, _process
 from fsd_jax._process import VP, Process
+from fsd_jax._scores import tweedie
 from fsd_jax.minimizer._closed_form import Minimizer
 
 
@@ -214,10 +215,7 @@ class LinearScore:
     def denoise(self, x: Float[Array, "*batch D"], t: ArrayLike) -> Float[Array, "*batch D"]:
         """Tweedie's estimate of the clean sample: ``(x + sigma_t^2 s(x, t))/m_t``."""
         x, t = _points.at_points("x", x, t, dim=self.basis.shape[0], dtype=self.basis.dtype)
-        noise, signal = self.process.noise_variance(t), self.process.signal(t)
-        if t.ndim:
-            noise, signal = noise[..., None], signal[..., None]
-        return (x + noise * self._value(x, t)) / signal
+        return tweedie(self.process, self._value(x, t), x, t)
 
     def losses(
         self,
