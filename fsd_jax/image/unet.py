@@ -11,8 +11,8 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
-from fsd_jax import _checks, _process
-from fsd_jax._process import VP, Process
+from fsd_jax import _checks
+from fsd_jax._process import VP
 from fsd_jax._rows import column_mean, finite, varying
 
 __all__ = ["PAPER", "PREDICTIONS", "UNet", "UNetScore", "UNetSize", "new_unet_score"]
@@ -263,7 +263,7 @@ class UNetScore(eqx.Module):
     net: UNet
     mean: Float[Array, " D"]
     variance: Float[Array, ""]
-    process: Process
+    process: VP
     prediction: str = eqx.field(static=True)
     shape: tuple[int, int, int] = eqx.field(static=True)
 
@@ -303,7 +303,7 @@ def new_unet_score(
     *,
     size: UNetSize = UNetSize(),
     prediction: str = "preconditioned",
-    process: Process = VP(),
+    process: VP = VP(),
 ) -> UNetScore:
     """An untrained score for images like these.
 
@@ -329,7 +329,7 @@ def new_unet_score(
     key = _checks.key("key", key)
     _checks.choice("prediction", prediction, PREDICTIONS)
     _checks.instance("size", size, UNetSize)
-    _process.check(process)
+    _checks.instance("process", process, VP, "for example VP()")
     shape = _image_shape(_checks.array("x_source", x_source).shape, size.multipliers)
     flat = finite("x_source", _checks.samples("x_source", x_source, rows=2, images=True)[0])
     mean = column_mean(varying("x_source", flat))

@@ -6,7 +6,7 @@ multiple of the identity; only then does the initial law enter.
 """
 
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 
 from fsd_jax import _checks, _linalg, _points
 from fsd_jax._linear_model import ThinGaussian, checked_law
+from fsd_jax._process import Process
 from fsd_jax.sampler._grid import METHODS, Again, Coefficients, Steps, step_of, steps_of, tweedie
 from fsd_jax.score._linear import LinearScore, checked_score
 
@@ -97,6 +98,20 @@ def law_of_estimates(score: LinearScore, law: ThinGaussian, t: Float[Array, ""])
     return arrive(score, then(_nothing(score), score, tweedie(t, score.process), t), law)
 
 
+class AffineScore(Protocol):
+    """What of a score its law needs: in coordinates of the basis and one more, see `affine_of`."""
+
+    basis: Float[Array, "D k"]
+    mean: Float[Array, " D"]
+    process: Process
+
+    def affine(self, t: Float[Array, ""]) -> tuple[Array, Array]:
+        """``(S, u)`` with ``s(y, t) = S y - m_t u``."""
+
+
+Linear = LinearScore | AffineScore
+
+
 class Transition(NamedTuple):
     """A sampler as one affine map: ``Y = matrix Y_T + shift + N(0, noise)``.
 
@@ -109,12 +124,12 @@ class Transition(NamedTuple):
     noise: Float[Array, "k1 k1"]
 
 
-def _nothing(score: LinearScore) -> Transition:
+def _nothing(score: Linear) -> Transition:
     eye = _eye(score)
     return Transition(eye, jnp.zeros_like(eye[0]), jnp.zeros_like(eye))
 
 
-def _eye(score: LinearScore) -> Float[Array, "k1 k1"]:
+def _eye(score: Linear) -> Float[Array, "k1 k1"]:
     return jnp.eye(score.basis.shape[1] + 1, dtype=score.basis.dtype)
 
 
@@ -123,33 +138,35 @@ def centre_of(score: LinearScore) -> Float[Array, " k1"]:
     return jnp.append(_linalg.matmul(score.basis.T, score.mean), 1.0)
 
 
-def _matrix(score: LinearScore, t: Float[Array, ""]) -> Float[Array, "k1 k1"]:
-    """``S_t`` of ``s(y, t) = S_t (y - m_t mean)``."""
+def affine_of(
+    score: Linear, t: Float[Array, ""]
+) -> tuple[Float[Array, "k1 k1"], Float[Array, " k1"]]:
+    """``(S, u)`` with ``s(y, t) = S y - m_t u``; ``u = S mean`` for a linear score."""
+    if not isinstance(score, LinearScore):
+        return score.affine(t)
     core, q = score.core(t)
-    return jnp.pad(core, (0, 1)) + q * _eye(score)
+    S = jnp.pad(core, (0, 1)) + q * _eye(score)
+    return S, _linalg.matmul(S, centre_of(score))
 
 
-def then(
-    before: Transition, score: LinearScore, step: Coefficients, t: Float[Array, ""]
-) -> Transition:
+def then(before: Transition, score: Linear, step: Coefficients, t: Float[Array, ""]) -> Transition:
     """Followed by ``Y' = keep Y + push s(Y, t) + sqrt(noise) xi``."""
-    S, eye = _matrix(score, t), _eye(score)
-    pull = step.push * score.process.signal(t) * _linalg.matmul(S, centre_of(score))
+    (S, u), eye = affine_of(score, t), _eye(score)
+    pull = step.push * score.process.signal(t) * u
     return _affine(before, step.keep * eye + step.push * S, -pull, step.noise * eye)
 
 
 def _then_again(
-    before: Transition, score: LinearScore, step: Coefficients, again: Again, row: Steps
+    before: Transition, score: Linear, step: Coefficients, again: Again, row: Steps
 ) -> Transition:
     """Followed by Heun's step, which looks at the score at both of its ends."""
-    S, S_stop, eye = _matrix(score, row.start), _matrix(score, row.stop), _eye(score)
-    centre, at = centre_of(score), score.process.signal
+    (S, u), (S_stop, u_stop) = affine_of(score, row.start), affine_of(score, row.stop)
+    eye, at = _eye(score), score.process.signal
     ahead = step.keep * eye + step.push * S
-    pull = step.push * at(row.start) * _linalg.matmul(S, centre)
+    pull = step.push * at(row.start) * u
     second = again.carry * eye + again.push * S_stop
     M = again.keep * eye + _linalg.matmul(second, ahead)
-    shift = _linalg.matmul(second, pull)
-    shift = shift + again.push * at(row.stop) * _linalg.matmul(S_stop, centre)
+    shift = _linalg.matmul(second, pull) + again.push * at(row.stop) * u_stop
     return _affine(before, M, -shift, jnp.zeros_like(eye))
 
 
@@ -166,7 +183,7 @@ def _affine(
     )
 
 
-def transition_of(score: LinearScore, steps: Steps, *, method: str, denoise: bool) -> Transition:
+def transition_of(score: Linear, steps: Steps, *, method: str, denoise: bool) -> Transition:
     """All steps of a sampler as one map; it does not depend on where the sampler starts."""
 
     def advance(before: Transition, row: Steps) -> tuple[Transition, None]:
@@ -181,7 +198,7 @@ def transition_of(score: LinearScore, steps: Steps, *, method: str, denoise: boo
 
 
 def arrive(
-    score: LinearScore, way: Transition, initial: ThinGaussian | None, prior: ArrayLike = 1.0
+    score: Linear, way: Transition, initial: ThinGaussian | None, prior: ArrayLike = 1.0
 ) -> ThinGaussian:
     """The law at the end of the way, in a span of the basis and of the means.
 
@@ -224,7 +241,7 @@ def arrive(
 
 @partial(jax.jit, static_argnames=("method", "denoise"))
 def law_of_steps(
-    score: LinearScore, steps: Steps, initial: ThinGaussian | None, *, method: str, denoise: bool
+    score: Linear, steps: Steps, initial: ThinGaussian | None, *, method: str, denoise: bool
 ) -> ThinGaussian:
     """`generated_law` on steps that have passed their checks."""
     way = transition_of(score, steps, method=method, denoise=denoise)
