@@ -33,7 +33,19 @@ if TYPE_CHECKING:
     )
     from fsd_jax._linear_model import LinearProblem, ThinGaussian
     from fsd_jax._moments import SecondMoment
-    from fsd_jax._process import VP, geometric_grid, paper_grid, uniform_grid
+    from fsd_jax._process import (
+        VE,
+        VP,
+        Flow,
+        GaussianPath,
+        Process,
+        Schedule,
+        geometric_grid,
+        paper_grid,
+        schedule,
+        uniform_grid,
+    )
+    from fsd_jax._scores import PredictedScore, convert
     from fsd_jax.fewshot.adapt import adapt
     from fsd_jax.fewshot.choice import Choices
     from fsd_jax.fewshot.model import FewShotModel
@@ -56,6 +68,7 @@ if TYPE_CHECKING:
     from fsd_jax.score._linear import LinearScore
 
 __all__ = [
+    "VE",
     "VP",
     "Audit",
     "Choices",
@@ -63,14 +76,19 @@ __all__ = [
     "DecodedScore",
     "EmpiricalScore",
     "FewShotModel",
+    "Flow",
     "GaussianLatent",
     "GaussianMixture",
+    "GaussianPath",
     "LatentConstants",
     "LinearProblem",
     "LinearScore",
     "Minimizer",
+    "PredictedScore",
     "PretrainedModel",
+    "Process",
     "Report",
+    "Schedule",
     "SecondMoment",
     "Status",
     "ThinGaussian",
@@ -80,6 +98,7 @@ __all__ = [
     "adapt",
     "audit",
     "bures_w2",
+    "convert",
     "describe",
     "expected_loss",
     "finetune",
@@ -103,6 +122,7 @@ __all__ = [
     "ridge_minimizer",
     "sampler",
     "save",
+    "schedule",
     "score_error",
     "simulate",
     "source_as_is",
@@ -130,7 +150,9 @@ _HOMES = {
     "minimizer._ridge": "pooled_moment ridge_minimizer",
     "minimizer._trained": "Trained train",
     "_moments": "SecondMoment",
-    "_process": "VP geometric_grid paper_grid uniform_grid",
+    "_process": "VE VP Flow GaussianPath Process Schedule geometric_grid paper_grid schedule "
+    "uniform_grid",
+    "_scores": "PredictedScore convert",
     "score._empirical": "DecodedScore EmpiricalScore",
     "score._errors": "principal_angles score_error subspace_error",
     "score._laws": "bures_w2 gaussian_kl",

@@ -9,8 +9,8 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
-from fsd_jax import _checks, _linalg, _normal, _points
-from fsd_jax._process import VP
+from fsd_jax import _checks, _linalg, _normal, _points, _process
+from fsd_jax._process import VP, Process
 
 
 @runtime_checkable
@@ -33,7 +33,7 @@ class Latent(Protocol):
         """Exact score of ``signal Z + N(0, variance I)``, levels being of the batch's shape."""
 
     def score(
-        self, z: Float[Array, "*batch d"], t: ArrayLike, process: VP = VP()
+        self, z: Float[Array, "*batch d"], t: ArrayLike, process: Process = VP()
     ) -> Float[Array, "*batch d"]:
         """Exact score of ``m_t Z + sigma_t N(0, I)``."""
 
@@ -42,7 +42,7 @@ class _Law:
     """What all laws do alike."""
 
     def score(
-        self: Latent, z: Float[Array, "*batch d"], t: ArrayLike, process: VP = VP()
+        self: Latent, z: Float[Array, "*batch d"], t: ArrayLike, process: Process = VP()
     ) -> Float[Array, "*batch d"]:
         """Exact score of ``m_t Z + sigma_t N(0, I)``, ``grad log q_t^LD`` in the paper.
 
@@ -58,7 +58,7 @@ class _Law:
             ValueError: points of another size, times that do not fit or are not positive (NaN for
                 traced ones); ``t = 0`` is allowed for laws with a smooth density.
         """
-        _checks.instance("process", process, VP)
+        _process.check(process)
         dtype = jax.tree.leaves(self)[0].dtype
         # A density that is smooth itself has a score without noise.
         zero = not isinstance(self, UniformLatent)
@@ -299,7 +299,7 @@ class LatentConstants:
 
 
 def latent_constants(
-    key: Key[Array, ""], latent: Latent, *, times: ArrayLike, n: int = 1000, process: VP = VP()
+    key: Key[Array, ""], latent: Latent, *, times: ArrayLike, n: int = 1000, process: Process = VP()
 ) -> LatentConstants:
     """The constants of Assumptions 4.1 and 4.2; ``beta`` from below, at sampled points.
 
@@ -330,7 +330,7 @@ def latent_constants(
     """
     key, n = _points.draw(key, n)
     _checks.instance("latent", latent, Latent, "GaussianLatent.create(...) is one")
-    _checks.instance("process", process, VP)
+    _process.check(process, times=times)
     moment = latent.second_moment()
     given, bad = _checks.positive("times", times, moment.dtype, ndim=(1,))
     t = jnp.asarray(given) + _points.nan_if(bad, moment.dtype)

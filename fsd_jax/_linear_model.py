@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
-from fsd_jax import _checks, _linalg, _points
+from fsd_jax import _checks, _linalg, _points, _process
 from fsd_jax._latent import GaussianLatent, Latent
-from fsd_jax._process import VP
+from fsd_jax._process import VP, Process
 
 
 @jax.tree_util.register_dataclass
@@ -44,7 +44,7 @@ class ThinGaussian:
             + (self.basis.shape[0] - jnp.sum(alive, dtype=inside.dtype)) * self.residual_variance
         )
 
-    def diffuse(self, t: ArrayLike, process: VP = VP()) -> "ThinGaussian":
+    def diffuse(self, t: ArrayLike, process: Process = VP()) -> "ThinGaussian":
         """The law of ``m_t X + sigma_t N(0, I)``.
 
         Args:
@@ -54,7 +54,7 @@ class ThinGaussian:
         Raises:
             ValueError: a time out of range (NaN for a traced one), or no process.
         """
-        _checks.instance("process", process, VP)
+        _process.check(process)
         t = jnp.asarray(_checks.time("t", t, self.mean.dtype, zero=True))
         if t.ndim:
             raise ValueError(f"t must be one time, got shape {t.shape}; use jax.vmap for several")
@@ -241,7 +241,7 @@ class LinearProblem:
         return self._sample(key, n, self.A_ta, self.mean_ta)
 
     def target_score(
-        self, x: Float[Array, "*batch D"], t: ArrayLike, process: VP = VP()
+        self, x: Float[Array, "*batch D"], t: ArrayLike, process: Process = VP()
     ) -> Float[Array, "*batch D"]:
         """Exact ``grad log q_t`` of the diffused target at `x`, for one time ``t > 0``.
 
@@ -254,7 +254,7 @@ class LinearProblem:
         Raises:
             ValueError: points of another size, a time that is not positive, or no process.
         """
-        _checks.instance("process", process, VP)
+        _process.check(process)
         dim, dtype = self.A_ta.shape[0], self.A_ta.dtype
         x, t = _points.at_points("x", x, t, dim=dim, dtype=dtype)
         if t.ndim:

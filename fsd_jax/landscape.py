@@ -24,9 +24,9 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from fsd_jax import _checks, _linalg
+from fsd_jax import _checks, _linalg, _process
 from fsd_jax._moments import SecondMoment
-from fsd_jax._process import VP
+from fsd_jax._process import VP, Process
 from fsd_jax.minimizer import _descent
 from fsd_jax.minimizer._objective import QuadraticForm, decoder_moments, one_moment, whole_moment
 
@@ -77,7 +77,7 @@ def critical_decoder(
     times: ArrayLike | None = None,
     weights: ArrayLike | None = None,
     constraint: str = "rank",
-    process: VP = VP(),
+    process: Process = VP(),
 ) -> Float[Array, "D d"]:
     """The stationary decoder on some of the moment's eigenvectors.
 
@@ -114,7 +114,7 @@ def predicted_spectrum(
     times: ArrayLike | None = None,
     weights: ArrayLike | None = None,
     constraint: str = "rank",
-    process: VP = VP(),
+    process: Process = VP(),
 ) -> Float[Array, " m"]:
     """The Hessian's eigenvalues at a critical point by formula, ascending (see the module).
 
@@ -151,7 +151,7 @@ def measure(
     times: ArrayLike | None = None,
     weights: ArrayLike | None = None,
     constraint: str = "rank",
-    process: VP = VP(),
+    process: Process = VP(),
 ) -> Landscape:
     """The Riemannian Hessian's spectrum at a decoder, by automatic differentiation.
 
@@ -250,10 +250,10 @@ def _form(
     time: ArrayLike | None,
     times: ArrayLike | None,
     weights: ArrayLike | None,
-    process: VP,
+    process: Process,
 ) -> QuadraticForm:
     """The isotropic loss: coefficients of size one, which broadcast over pairs of columns."""
-    _checks.instance("process", process, VP)
+    _process.check(process, time=time, times=times)
     dtype = moment.values.dtype
     t, w, _ = _checks.times_and_weights(time, times, weights, dtype)
     lam2, _ = _checks.positive("latent_variance", latent_variance, dtype, ndim=(0,))

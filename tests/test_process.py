@@ -14,6 +14,15 @@ SCHEDULES = [
 ]
 
 
+PATHS = [
+    fsd.VE(),
+    fsd.Flow(),
+    fsd.GaussianPath(signal=lambda t: 1 / (1 + t), noise_variance=lambda t: t**3),
+    fsd.GaussianPath(signal=lambda t: 1 - t, noise_variance=lambda t: t**2, end=1.0),
+    *SCHEDULES[1:],
+]
+
+
 def _rate(process, t):
     return np.interp(t, process.knots, process.rates)
 
@@ -59,6 +68,58 @@ def test_host_time_undoes_the_integral(process):
     np.testing.assert_allclose(
         process.host_time(process.host_integrated_rate(t)), t, rtol=1e-12, atol=1e-18
     )
+
+
+@pytest.mark.result("R27")
+@pytest.mark.parametrize("process", PATHS)
+@pytest.mark.usefixtures("x64")
+def test_a_path_on_its_clock_and_scale_is_variance_preserving(process):
+    t = np.array([1e-3, 0.3, 0.9])
+    level, scale = process.integrated_rate(t), process.scale(t)
+    signal, noise = process.signal(t), process.noise_variance(t)
+    np.testing.assert_allclose(signal / scale, fsd.VP().signal(level), rtol=1e-13)
+    np.testing.assert_allclose(noise / scale**2, fsd.VP().noise_variance(level), rtol=1e-12)
+    np.testing.assert_allclose(process.shares(t), fsd.VP().host_variances(level), rtol=1e-12)
+    np.testing.assert_allclose(process.host_integrated_rate(t), level, rtol=1e-13)
+    np.testing.assert_allclose(process.host_time(level), t, rtol=1e-11)
+    np.testing.assert_allclose(process.log_signal_variance(t), 2 * np.log(signal), atol=1e-14)
+    # The velocity's terms, by differences.
+    d = 1e-6
+    slope = lambda f: (np.asarray(f(t + d)) - np.asarray(f(t - d))) / (2 * d)
+    p, q = process.drift(t)
+    np.testing.assert_allclose(p, slope(process.signal) / signal, rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(q, p * noise - slope(process.noise_variance) / 2, rtol=1e-6)
+    np.testing.assert_allclose(process.drift(jnp.asarray(t)), (p, q), rtol=1e-12)
+
+
+@pytest.mark.parametrize("process", PATHS[:4])
+def test_paths_are_hashable_static_and_traced_times_are_checked(process):
+    assert hash(process) == hash(process)
+    assert jax.tree.leaves(process) == []
+    levels = jax.jit(lambda t: (process.signal(t), process.noise_variance(t)))
+    found = levels(jnp.array([0.2, -1.0, 1.5]))
+    late = np.isfinite(process.end)
+    for values in found:
+        assert list(np.isnan(values)) == [False, True, late]
+    assert float(process.prior_variance(0.5)) == (1.0 if process == fsd.Flow() else
+        pytest.approx(float(process.noise_variance(0.5))))  # fmt: skip
+    if late:
+        for call in (process.signal, process.host_variances):
+            with pytest.raises(ValueError, match="t must be at most 1, where"):
+                call(1.5)
+
+
+@pytest.mark.parametrize("power", [-2, -1, 0, 1])
+@pytest.mark.usefixtures("x64")
+def test_quadrature_of_a_path_that_ends_is_exact(power):
+    times, weights = fsd.Flow().quadrature()
+    low, high = 1e-3, 1 - 1e-3
+    # Losses have powers of the noise, risks the denominator.
+    f = lambda t: t ** (2.0 * power) / ((1 - t) ** 2 * 3 + t**2)
+    total = integrate.quad(f, low, high, epsabs=0, epsrel=1e-12, limit=500, points=[0.01, 0.1])[0]
+    found = float(np.sum(np.asarray(weights) * f(np.asarray(times))))
+    np.testing.assert_allclose(found, total / (high - low), rtol=1e-10)
+    np.testing.assert_allclose(np.sum(weights), 1, rtol=1e-14)
 
 
 def test_a_flat_schedule_is_the_constant_rate():
@@ -153,6 +214,21 @@ def test_paper_grid_follows_its_rule_from_the_later_end():
         (lambda: fsd.VP().quadrature(0.0, 1.0), "delta"),
         (lambda: fsd.VP().quadrature(2.0, 1.0), "delta"),
         (lambda: fsd.VP().quadrature(nodes=0), "nodes"),
+        (lambda: fsd.Flow().quadrature(1e-3, 1.0), "T must lie below 1"),
+        (lambda: fsd.Flow().quadrature(0.6), "delta and T"),
+        (lambda: fsd.VE().host_time(-1.0), "level"),
+        (lambda: fsd.GaussianPath(signal=1.0, noise_variance=abs), "signal must be a function"),
+        (lambda: fsd.GaussianPath(signal=abs, noise_variance=abs, end=0), "end must be positive"),
+        (
+            lambda: fsd.GaussianPath(signal=lambda t: t[:1], noise_variance=abs).signal([1.0, 2.0]),
+            "signal must return one number for each time",
+        ),
+        (
+            lambda: fsd.GaussianPath(
+                signal=lambda t: 1 + 0 * t, noise_variance=lambda t: t / (1 + t)
+            ).host_time(2.0),
+            "level must be reached",
+        ),
         (lambda: fsd.VP().quadrature(nodes=True), "nodes"),
         (lambda: fsd.uniform_grid(0.1, np.inf, 3), "delta and T"),
         (lambda: fsd.uniform_grid(0.1, 1.0, 0), "steps"),

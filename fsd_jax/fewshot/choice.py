@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fsd_jax._process import VP
+from fsd_jax._process import Process
 from fsd_jax.fewshot.family import Family, Few, leave_one_out
 from fsd_jax.fewshot.source import PretrainedModel
 
@@ -135,7 +135,7 @@ def family_of(blocks: Blocks) -> Family:
     return Family(variance=blocks.variance, shapes=hats)
 
 
-def levels(process: VP, nodes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def levels(process: Process, nodes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """``m_t^2``, ``sigma_t^2`` and weights of the integrated loss."""
     times, weights = process.quadrature(nodes=nodes)
     signal, noise = process.host_variances(np.asarray(times, np.float64))

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 from fsd_jax import _checks, _linalg, _spectra, _sums
 from fsd_jax._checks import Status
 from fsd_jax._moments import SecondMoment
-from fsd_jax._process import VP
+from fsd_jax._process import Process
 from fsd_jax.fewshot.source import PretrainedModel
 from fsd_jax.minimizer._closed_form import Minimizer, orthonormal_minimizer, rank_minimizer
 from fsd_jax.score._linear import LinearScore
@@ -53,7 +53,7 @@ def fit(
     kept: Int[Array, ""],
     times: Float[Array, " K"],
     weights: Float[Array, " K"],
-    process: VP,
+    process: Process,
     *,
     recipe: Recipe,
 ) -> Fit:
@@ -137,7 +137,7 @@ def complete(
 
 
 def _finish(
-    source: PretrainedModel, found: Minimizer, mean: Float[Array, " D"], process: VP
+    source: PretrainedModel, found: Minimizer, mean: Float[Array, " D"], process: Process
 ) -> Fit:
     linear = LinearScore.from_minimizer(
         found,
@@ -153,7 +153,7 @@ def _target_only(
     x: Float[Array, "n D"],
     mask: Bool[Array, " n"],
     kept: Int[Array, ""],
-    process: VP,
+    process: Process,
     recipe: Recipe,
 ) -> Fit:
     """Training from scratch on the target: probabilistic PCA with `kept` directions."""
@@ -165,7 +165,7 @@ def _target_only(
 
 
 def _scratch(
-    moment: SecondMoment, kept: Int[Array, ""], d: int, process: VP
+    moment: SecondMoment, kept: Int[Array, ""], d: int, process: Process
 ) -> tuple[LinearScore, Int[Array, ""]]:
     """The probabilistic PCA score that keeps the first `kept` of d directions."""
     values = jnp.where(jnp.arange(d, dtype=jnp.int32) < kept, moment.values[:d], 0)
@@ -200,7 +200,7 @@ def leave_one_out(
     kept: Int[Array, ""],
     times: Float[Array, " K"],
     weights: Float[Array, " K"],
-    process: VP,
+    process: Process,
     *,
     recipe: Recipe,
 ) -> Float[Array, " n"]:
@@ -229,7 +229,7 @@ def choose_dimension(
     labels: Int[Array, " n"],
     times: Float[Array, " K"],
     weights: Float[Array, " K"],
-    process: VP,
+    process: Process,
     *,
     recipe: Recipe,
 ) -> Int[Array, ""]:

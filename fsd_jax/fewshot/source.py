@@ -10,9 +10,9 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Key
 
-from fsd_jax import _checks, _linalg
+from fsd_jax import _checks, _linalg, _process
 from fsd_jax._moments import SecondMoment
-from fsd_jax._process import VP
+from fsd_jax._process import VP, Process
 from fsd_jax.fewshot import heldout as folds
 from fsd_jax.fewshot.columns import source_notes
 
@@ -46,7 +46,7 @@ class PretrainedModel:
     count: Int[Array, ""]
     status: Int[Array, ""]
     shape: tuple[int, ...] = field(metadata={"static": True})
-    process: VP
+    process: Process
     spectrum: str = field(default="sample", metadata={"static": True})
 
     def __repr__(self) -> str:
@@ -81,7 +81,7 @@ def pretrain(
     mean: bool = True,
     residual: bool = True,
     isotropic: bool = False,
-    process: VP = VP(),
+    process: Process = VP(),
     route: str = "auto",
     key: Key[Array, ""] | None = None,
     throw: bool = True,
@@ -126,7 +126,7 @@ def pretrain(
     shape: tuple[int, ...]
     mean, residual = _checks.boolean("mean", mean), _checks.boolean("residual", residual)
     isotropic, throw = _checks.boolean("isotropic", isotropic), _checks.boolean("throw", throw)
-    _checks.instance("process", process, VP)
+    _process.check(process)
     if key is not None:
         key = _checks.key("key", key)
     if isinstance(latent_dim, str) and latent_dim != "auto":
@@ -234,7 +234,7 @@ def _constant(model: PretrainedModel) -> bool:
 @partial(jax.jit, static_argnames=("d", "shape", "residual", "isotropic"))
 def _pretrain(
     moment: SecondMoment,
-    process: VP,
+    process: Process,
     *,
     d: int,
     shape: tuple[int, ...],

@@ -11,14 +11,18 @@ import numpy as np
 
 from fsd_jax import _checks, _npz
 from fsd_jax._checks import ERRORS, Status
-from fsd_jax._process import VP
+from fsd_jax._process import VE, VP, Flow, Process
 from fsd_jax.fewshot.choice import Choices
 from fsd_jax.fewshot.fit import Recipe
 from fsd_jax.fewshot.model import FewShotModel
 from fsd_jax.fewshot.source import PretrainedModel
 from fsd_jax.score._linear import LinearScore
 
-_STORED = {c.__name__: c for c in (PretrainedModel, FewShotModel, LinearScore, Recipe, Choices, VP)}
+_PROCESSES = (VP, VE, Flow)
+_STORED = {
+    c.__name__: c
+    for c in (PretrainedModel, FewShotModel, LinearScore, Recipe, Choices, *_PROCESSES)
+}
 _MODELS = (PretrainedModel, FewShotModel)
 _SKEW = 1e-3
 """A basis is orthonormal to rounding, some eps sqrt(D) in float32; this is far beyond."""
@@ -164,8 +168,12 @@ def _chosen(choices: Choices) -> None:
         raise ValueError(f"choices hold something else than numbers: {choices!r:.60}")
 
 
-def _process(process: VP) -> None:
-    _kind("process", process, VP)
+def _process(process: Process) -> None:
+    if type(process) not in _PROCESSES:
+        names = ", ".join(kind.__name__ for kind in _PROCESSES)
+        raise ValueError(f"process is a {type(process).__name__}, and only {names} can be stored")
+    if not isinstance(process, VP):
+        return
     for name in ("knots", "rates"):
         values = getattr(process, name)
         proper = isinstance(values, tuple) and all(

@@ -4,8 +4,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Int
 
-from fsd_jax import _checks
-from fsd_jax._process import VP
+from fsd_jax import _checks, _process
+from fsd_jax._process import VP, Process
 from fsd_jax.fewshot import duplicates
 from fsd_jax.fewshot import fit as fitting
 from fsd_jax.fewshot.fit import Recipe
@@ -120,7 +120,7 @@ def _tell_oddities(model: FewShotModel, throw: bool) -> None:
 
 
 def target_only(
-    x_target: ArrayLike, *, latent_dim: int, process: VP = VP(), throw: bool = True
+    x_target: ArrayLike, *, latent_dim: int, process: Process = VP(), throw: bool = True
 ) -> FewShotModel:
     """Baseline: train from scratch on the target, its dimension chosen by leave-one-out.
 
@@ -139,7 +139,7 @@ def target_only(
         ValueError: bad samples.
     """
     latent_dim = _checks.dimension("latent_dim", latent_dim)
-    _checks.instance("process", process, VP)
+    _process.check(process)
     throw = _checks.boolean("throw", throw)
     recipe = Recipe(method="target-only", latent_dim=latent_dim)
     return build(None, x_target, recipe, None, None, throw, process)
@@ -152,7 +152,7 @@ def build(
     times: ArrayLike | None,
     weights: ArrayLike | None,
     throw: bool,
-    process: VP | None = None,
+    process: Process | None = None,
     labels: Int[Array, " n"] | None = None,
 ) -> FewShotModel:
     """The model of a recipe; `labels` say which rows are one picture, where that is known."""

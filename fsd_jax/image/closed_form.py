@@ -18,11 +18,12 @@ from jaxtyping import Array, Float, Key
 
 from fsd_jax import _checks, _linalg
 from fsd_jax._moments import SecondMoment
-from fsd_jax._process import VP, geometric_grid
+from fsd_jax._process import Process, geometric_grid
 from fsd_jax._rows import finite, samples_of
+from fsd_jax._scores import process_of
 from fsd_jax.fewshot.model import FewShotModel
 from fsd_jax.fewshot.source import PretrainedModel
-from fsd_jax.image.metrics import denoising_losses, process_of
+from fsd_jax.image.metrics import denoising_losses
 from fsd_jax.minimizer._closed_form import orthonormal_minimizer
 from fsd_jax.minimizer._ridge import pooled_moment
 from fsd_jax.sampler import sample
@@ -255,7 +256,7 @@ def heldout_losses(
     x: ArrayLike,
     *,
     times: ArrayLike,
-    process: VP | None = None,
+    process: Process | None = None,
 ) -> np.ndarray:
     """Loss of each held-out sample at each time: exact for linear scores, else with drawn noise.
 

@@ -6,7 +6,6 @@ generated (and held-out) samples, and say nothing about the choice of the few ta
 which a study must average.
 """
 
-from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -16,8 +15,9 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
 from fsd_jax import _checks, _linalg, _neighbours
-from fsd_jax._process import VP
+from fsd_jax._process import Process
 from fsd_jax._rows import BLOCK, Rows, common, rows, same_width, samples_of
+from fsd_jax._scores import Score, as_pytree, drawn_losses, process_of
 from fsd_jax.image._bootstrap import DRAWS, Estimate, bootstrap, mean_of, share_of
 from fsd_jax.image._features import Features
 
@@ -225,12 +225,12 @@ def _ordered_pairs(w: np.ndarray) -> np.ndarray:
 
 def denoising_losses(
     key: Key[Array, ""],
-    score: Callable[[Array, Array], Array],
+    score: Score,
     x: ArrayLike,
     *,
     times: ArrayLike,
     draws: int = 1,
-    process: VP | None = None,
+    process: Process | None = None,
 ) -> np.ndarray:
     """Section 3.2's loss of any score, for each sample and time, the noise being drawn.
 
@@ -239,8 +239,7 @@ def denoising_losses(
 
     Args:
         key: random key.
-        score: a score, such as `LinearScore` or `EmpiricalScore`, or a function of ``(x, t)``. One
-            that is no pytree is compiled at each call.
+        score: a score, such as `LinearScore` or `EmpiricalScore`, or a function of ``(x, t)``.
         x: ``(n, ...)`` clean samples.
         times: ``(K,)``.
         draws: noise draws for each sample and time.
@@ -254,52 +253,29 @@ def denoising_losses(
             return one value for each entry.
     """
     key = _checks.key("key", key)
-    if not callable(score):
-        raise ValueError(
-            f"score must be a function of (x, t), got {_checks.named(score)}; "
-            "of an adapted model take its linear"
-        )
+    traced = as_pytree(score)
     process = process_of(score, process)
     flat = samples_of("x", x)
     draws = _checks.dimension("draws", draws)
     t, _, _ = _checks.times_and_weights(None, times, None, flat.dtype)
-    leaves = jax.tree.leaves(score)
-    if len(leaves) == 1 and leaves[0] is score:
-        score = jax.tree_util.Partial(lambda x, t, function=score: function(x, t))
-    return np.asarray(_losses(key, score, flat, jnp.asarray(t), process, draws=draws))
-
-
-def process_of(score: Callable[[Array, Array], Array], process: VP | None) -> VP:
-    """The forward process, which a score that has its own must share."""
-    _checks.instance("process", process, (VP, type(None)), "for example VP()")
-    own = getattr(score, "process", None)
-    if not isinstance(own, VP):
-        return VP() if process is None else process
-    if process is not None and process != own:
-        raise ValueError(f"process must be the score's own, {own}, got {process}; leave it out")
-    return own
+    process.admit(times=times)
+    return np.asarray(_losses(key, traced, flat, jnp.asarray(t), process, draws=draws))
 
 
 @partial(jax.jit, static_argnames=("draws",))
 def _losses(
     key: Key[Array, ""],
-    score: Callable[[Array, Array], Array],
+    score: Score,
     x: Float[Array, "n D"],
     times: Float[Array, " K"],
-    process: VP,
+    process: Process,
     *,
     draws: int,
 ) -> Float[Array, "n K"]:
     def at(item: tuple[Array, Array]) -> Array:
         number, t = item
         noise = jax.random.normal(jax.random.fold_in(key, number), x.shape, x.dtype)
-        spread = process.noise_variance(t)
-        diffused = process.signal(t) * x + jnp.sqrt(spread) * noise
-        value = score(diffused, t)
-        shape = getattr(value, "shape", None)
-        if shape != x.shape:
-            raise ValueError(f"score must return an array of shape {x.shape}, got {shape}")
-        return jnp.sum((value + noise / jnp.sqrt(spread)) ** 2, axis=1)
+        return drawn_losses(score, x, noise, t, process)
 
     numbers = jnp.arange(draws * times.shape[0])
     losses = jax.lax.map(at, (numbers, jnp.tile(times, draws)))

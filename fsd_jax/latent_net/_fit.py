@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Key
 
-from fsd_jax import _checks, _linalg
+from fsd_jax import _checks, _linalg, _process
 from fsd_jax._checks import Status
 from fsd_jax._moments import SecondMoment
-from fsd_jax._process import VP
+from fsd_jax._process import VP, Process
 from fsd_jax.fewshot.fit import complete
 from fsd_jax.latent_net._descent import (
     Assemble,
@@ -79,7 +79,7 @@ def pretrain(
     form: str = "preconditioned",
     output_bound: float | None = None,
     recipe: Recipe = Recipe(),
-    process: VP = VP(),
+    process: Process = VP(),
 ) -> NetModel:
     """Train decoder and network together on the source.
 
@@ -117,7 +117,7 @@ def pretrain(
     """
     key, recipe = _checks.key("key", key), _recipe(recipe)
     _checks.choice("form", form, FORMS)
-    _checks.instance("process", process, VP)
+    _process.check(process, **{"recipe.T": recipe.T})
     rows = _rows("x_source", x_source, count)
     d = _checks.dimension(
         "latent_dim", latent_dim, high=min(rows.samples.shape), top=" = min(n_s, D)"
@@ -132,8 +132,8 @@ def pretrain(
 
 @partial(jax.jit, static_argnames=("process", "d", "widths", "form", "output_bound", "recipe"))
 def _pretrain(
-    key: Key[Array, ""], rows: Rows, process: VP, *, d: int, widths: tuple[int, ...], form: str,
-    output_bound: float | None, recipe: Recipe,
+    key: Key[Array, ""], rows: Rows, process: Process, *, d: int, widths: tuple[int, ...],
+    form: str, output_bound: float | None, recipe: Recipe,
 ) -> NetModel:  # fmt: skip
     moment = _moment(rows, d)
     basis, variance = moment.basis[:, :d], moment.values[:d]
@@ -212,6 +212,7 @@ def finetune(
     key, recipe = _checks.key("key", key), _recipe(recipe)
     _checks.instance("model", model, NetModel, "latent_net.pretrain makes one")
     _checks.choice("mode", mode, MODES)
+    model.score.net.process.admit(**{"recipe.T": recipe.T})
     rows = _rows("x_target", x_target, count)
     ambient, d = model.score.decoder.shape
     if rows.samples.shape[1] != ambient:

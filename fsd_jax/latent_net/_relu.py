@@ -12,8 +12,8 @@ import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, Key
 
-from fsd_jax import _checks, _linalg
-from fsd_jax._process import VP
+from fsd_jax import _checks, _linalg, _process
+from fsd_jax._process import VP, Process
 from fsd_jax.simulate._inputs import draw_dtype, in_range
 
 FORMS = ("preconditioned", "paper")
@@ -53,7 +53,7 @@ class ReLUNet:
     variance: Float[Array, ""]
     form: str = _static()  # type: ignore[assignment]
     output_bound: float | None = _static()  # type: ignore[assignment]
-    process: VP = _static(VP())  # type: ignore[assignment]
+    process: Process = _static(VP())  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         widths = [w.shape[-1] for w, _ in self.layers]
@@ -70,7 +70,7 @@ class ReLUNet:
         form: str = "preconditioned",
         output_bound: float | None = None,
         dtype: DTypeLike | None = None,
-        process: VP = VP(),
+        process: Process = VP(),
     ) -> "ReLUNet":
         """A network with He's initial weights.
 
@@ -99,7 +99,7 @@ class ReLUNet:
         widths = check_widths(widths)
         output_bound = check_output_bound(output_bound)
         _checks.choice("form", form, FORMS)
-        _checks.instance("process", process, VP)
+        _process.check(process)
         dtype = draw_dtype(dtype)
         v = in_range("variance", variance, dtype)
         if v.ndim:
@@ -148,11 +148,12 @@ class ReLUNet:
     def _preconditioned(self, z: Float[Array, "*batch d"], t: Array) -> Float[Array, "*batch d"]:
         signal, noise = self.process.signal_variance(t), self.process.noise_variance(t)
         level = signal * self.variance + noise
+        signal_share, noise_share = self.process.shares(t)
         features = [
             z / jnp.sqrt(level),
             jnp.log(signal * self.variance / noise) / 4,
-            jnp.sqrt(signal),
-            jnp.sqrt(noise),
+            jnp.sqrt(signal_share),
+            jnp.sqrt(noise_share),
         ]
         gain = signal * self.variance / level
         learned = self._forward(jnp.concatenate(features, axis=-1))

@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float
 
 from fsd_jax import _checks, _linalg
 from fsd_jax._linear_model import LinearProblem, ThinGaussian
-from fsd_jax._process import VP
+from fsd_jax._process import Process
 from fsd_jax.ledger._ledger import EFFORTS, INGREDIENTS, Ledger
 from fsd_jax.sampler._grid import METHODS, Steps, steps_of
 from fsd_jax.sampler._law import law_of_estimates, law_of_steps
@@ -228,7 +228,7 @@ class _Pick(NamedTuple):
         chosen = self.wrong[INGREDIENTS.index(name)]
         return jax.tree.map(lambda a, b: jnp.where(chosen, a, b), model, truth)
 
-    def score(self, ours: _Parts, again: _Parts, right: _Parts, process: VP) -> LinearScore:
+    def score(self, ours: _Parts, again: _Parts, right: _Parts, process: Process) -> LinearScore:
         basis, gains = self(
             "decoder",
             self("fit_time", (ours.basis, ours.gains), (again.basis, again.gains)),
@@ -261,11 +261,12 @@ class _World(NamedTuple):
         delta, T = self.steps.stop[-1], self.steps.start[0]
         truth = self.truth.diffuse(delta, score.process)
         late = self.truth.diffuse(T, score.process)
+        noise = score.process.prior_variance(T)
         start = dataclasses.replace(
             late,
             mean=pick("finite_time", jnp.zeros_like(late.mean), late.mean),
-            variance=pick("finite_time", jnp.ones_like(late.variance), late.variance),
-            residual_variance=pick("finite_time", 1.0, late.residual_variance),
+            variance=pick("finite_time", noise * jnp.ones_like(late.variance), late.variance),
+            residual_variance=pick("finite_time", noise, late.residual_variance),
         )
         kind = method.rpartition("_")[2]
         # Each decomposition below waits for the one before: see _linalg.after.

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from fsd_jax import _checks
+from fsd_jax.sampler._grid import ORDERS
 
 METRICS = ("score_error", "kl", "w2")
 """``score_error`` averages over ``t`` in ``[delta, T]``; ``kl`` is ``KL(truth || generated)`` at
@@ -129,7 +130,7 @@ class Ledger:
         total = float(mean(self.total[..., None])[0])
         saved = mean(self.saved)
         once = saved * np.array([1.0, 0.5, 0.5, 0.0, 0.5, 1.0])
-        order, steps = 2 if self.method == "heun_ode" else 1, list(EFFORTS).index("steps")
+        order, steps = ORDERS[self.method], list(EFFORTS).index("steps")
         alone = mean(self.alone)[INGREDIENTS.index("discretisation")]
         once[steps] = alone * (1 - 4.0**-order) + (saved[steps] - alone) * (1 - 2.0**-order)
         lines = [f"{metric} is {total:.3g}."]

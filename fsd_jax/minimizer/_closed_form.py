@@ -15,10 +15,10 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from fsd_jax import _checks, _linalg
+from fsd_jax import _checks, _linalg, _process
 from fsd_jax._checks import Status
 from fsd_jax._moments import ROUTES, SecondMoment
-from fsd_jax._process import VP
+from fsd_jax._process import VP, Process
 from fsd_jax.minimizer._objective import QuadraticForm, one_moment, whole_moment
 
 
@@ -64,7 +64,7 @@ def rank_minimizer(
     time: ArrayLike | None = None,
     times: ArrayLike | None = None,
     weights: ArrayLike | None = None,
-    process: VP = VP(),
+    process: Process = VP(),
     throw: bool = True,
 ) -> Minimizer:
     """Exact minimiser of the fine-tuning loss over decoders of rank at most d.
@@ -112,7 +112,7 @@ def rank_minimizer(
         Minimizer(D=64, d=4, rank=4, float32, status=ok)
     """
     one_moment("moment", moment)
-    _checks.instance("process", process, VP)
+    _process.check(process, time=time, times=times)
     throw = _checks.boolean("throw", throw)
     d = _latent_dim(moment, latent_dim)
     dtype = moment.values.dtype
@@ -169,7 +169,7 @@ def paper_formula(
     *,
     latent_variance: ArrayLike,
     time: ArrayLike,
-    process: VP = VP(),
+    process: Process = VP(),
 ) -> Minimizer:
     """The paper's untruncated formula, for comparison: ``VV'`` of any rank up to ``min(n, D)``.
 
@@ -191,7 +191,7 @@ def paper_formula(
         ValueError: values out of range, or a truncated moment.
     """
     whole_moment("moment", moment)
-    _checks.instance("process", process, VP)
+    _process.check(process, time=time)
     dtype = moment.values.dtype
     t, w, bad = _checks.times_and_weights(time, None, None, dtype)
     scalar, bad_variance = _checks.positive("latent_variance", latent_variance, dtype, ndim=(0,))
@@ -275,7 +275,7 @@ def _rank_solution(
     times: Float[Array, " K"],
     weights: Float[Array, " K"],
     bad: Int[Array, ""],
-    process: VP,
+    process: Process,
     *,
     d: int,
 ) -> _Solution:

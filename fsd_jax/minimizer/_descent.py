@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Key
 
 from fsd_jax import _linalg
 from fsd_jax._moments import SecondMoment
-from fsd_jax._process import VP
+from fsd_jax._process import Process
 from fsd_jax.minimizer._objective import (
     QuadraticForm,
     decoder_moments,
@@ -56,7 +56,7 @@ class Objective:
     latent_variance: Float[Array, " d"]
     times: Float[Array, " K"]
     weights: Float[Array, " K"]
-    process: VP
+    process: Process
 
     @property
     def unit(self) -> Float[Array, ""]:

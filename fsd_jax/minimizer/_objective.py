@@ -9,8 +9,6 @@ With ``s(x, t) = (V G_t V' x - x)/sigma_t^2``, ``G_t = diag(g_k(t))`` and
 Only three small arrays of the times and weights enter its integral (`QuadraticForm`).
 """
 
-import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,9 +18,10 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Key
 
-from fsd_jax import _checks, _linalg, _sums
+from fsd_jax import _checks, _linalg, _process, _sums
 from fsd_jax._moments import SecondMoment
-from fsd_jax._process import VP
+from fsd_jax._process import VP, Process
+from fsd_jax._scores import Score, as_pytree, drawn_losses
 
 
 @jax.tree_util.register_dataclass
@@ -53,7 +52,7 @@ class QuadraticForm:
         latent_variance: Float[Array, " d"],
         times: Float[Array, " K"],
         weights: Float[Array, " K"],
-        process: VP,
+        process: Process,
     ) -> "QuadraticForm":
         """Sum the loss's coefficients over times (R2's ``a``, ``e``, ``b``, for each pair)."""
         signal = process.signal_variance(times)
@@ -74,12 +73,12 @@ class QuadraticForm:
 
 
 def relative_weights(
-    times: Float[Array, " K"], weights: Float[Array, " K"], process: VP
+    times: Float[Array, " K"], weights: Float[Array, " K"], process: Process
 ) -> tuple[Float[Array, " K"], Float[Array, ""]]:
     """``w m^4/s2^2`` divided by its largest value, and that value."""
     log_weight = (
         jnp.log(weights)
-        - 2 * process.integrated_rate(times)
+        + 2 * process.log_signal_variance(times)
         - 2 * jnp.log(process.noise_variance(times))
     )
     log_scale = jnp.max(log_weight)
@@ -87,9 +86,9 @@ def relative_weights(
 
 
 def relative_gains(
-    latent_variance: Float[Array, " d"], times: Float[Array, " K"], process: VP
+    latent_variance: Float[Array, " d"], times: Float[Array, " K"], process: Process
 ) -> Float[Array, "K d"]:
-    """``h = g/m^2 = l/(m^2 l + s2)``, bounded at every time."""
+    """``h = g/m^2 = l/(m^2 l + s2)``, at most ``1/m^2``, and bounded at every time of `VP`."""
     signal = process.signal_variance(times)[:, None]
     return latent_variance / (signal * latent_variance + process.noise_variance(times)[:, None])
 
@@ -133,7 +132,7 @@ def expected_loss(
     time: ArrayLike | None = None,
     times: ArrayLike | None = None,
     weights: ArrayLike | None = None,
-    process: VP = VP(),
+    process: Process = VP(),
 ) -> Float[Array, ""]:
     """Section 3.2's loss of the linear score with this decoder, constants included.
 
@@ -161,7 +160,7 @@ def expected_loss(
         ValueError: values out of range or shapes that do not match.
     """
     one_moment("moment", moment)
-    _checks.instance("process", process, VP)
+    _process.check(process, time=time, times=times)
     decoder, _ = _checks.floating("decoder", decoder, ndim=(2,))
     if decoder.shape[0] != moment.basis.shape[-2]:
         raise ValueError(
@@ -183,7 +182,7 @@ def _expected_loss(
     times: Float[Array, " K"],
     weights: Float[Array, " K"],
     bad: Int[Array, ""],
-    process: VP,
+    process: Process,
 ) -> Float[Array, ""]:
     form = QuadraticForm.integrate(latent_variance, times, weights, process)
     B, M = decoder_moments(decoder, moment)
@@ -193,14 +192,14 @@ def _expected_loss(
 
 def monte_carlo_loss(
     key: Key[Array, ""],
-    score: Callable[[Array, Array], Array],
+    score: Score,
     x: ArrayLike,
     *,
     time: ArrayLike | None = None,
     times: ArrayLike | None = None,
     weights: ArrayLike | None = None,
     draws: int = 64,
-    process: VP = VP(),
+    process: Process = VP(),
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """The same loss for any score, by drawing the noise, with its standard error.
 
@@ -226,44 +225,23 @@ def monte_carlo_loss(
         ValueError: values out of range, or a score whose values do not have the shape of ``x``.
     """
     key = _checks.key("key", key)
-    _checks.instance("process", process, VP)
+    _process.check(process, time=time, times=times)
     x, _ = _checks.samples("x", x)
     t, w, bad = _checks.times_and_weights(time, times, weights, x.dtype)
     draws = _checks.dimension("draws", draws, low=2)
-    values = _denoising_losses(key, _as_pytree(score), x, t, w, process, draws)
+    values = _denoising_losses(key, as_pytree(score), x, t, w, process, draws)
     values = jnp.where(bad > 0, jnp.nan, values)
     return jnp.mean(values), jnp.std(values, ddof=1) / draws**0.5
-
-
-def _as_pytree(score: Callable[[Array, Array], Array]) -> jax.tree_util.Partial:
-    """A callable that `jax.jit` takes as an argument: the arrays of a score object are leaves."""
-    if not callable(score):
-        raise ValueError(f"score must be a function of (x, t), got {_checks.named(score)}")
-    given: Any = score
-    if dataclasses.is_dataclass(given):
-        return jax.tree_util.Partial(type(given).__call__, given)
-    owner = getattr(score, "__self__", None)
-    if dataclasses.is_dataclass(owner):
-        return jax.tree_util.Partial(given.__func__, owner)
-    return jax.tree_util.Partial(score)
-
-
-def _same_shape(value: Any, x: Float[Array, "n D"]) -> Float[Array, "n D"]:
-    """Refuse a score of another shape, which would be broadcast against the noise."""
-    if getattr(value, "shape", None) != x.shape:
-        given = tuple(value.shape) if hasattr(value, "shape") else type(value).__name__
-        raise ValueError(f"score must return an array of x's shape {tuple(x.shape)}, got {given}")
-    return value
 
 
 @partial(jax.jit, static_argnames=("draws",))
 def _denoising_losses(
     key: Key[Array, ""],
-    score: jax.tree_util.Partial,
+    score: Score,
     x: Float[Array, "n D"],
     times: Float[Array, " K"],
     weights: Float[Array, " K"],
-    process: VP,
+    process: Process,
     draws: int,
 ) -> Float[Array, " draws"]:
     def one(draw: Array) -> Array:
@@ -271,11 +249,7 @@ def _denoising_losses(
 
         def at(tw: tuple[Array, Array]) -> Array:
             t, w = tw
-            spread = process.noise_variance(t)
-            x_t = process.signal(t) * x + jnp.sqrt(spread) * noise
-            target = -noise / jnp.sqrt(spread)
-            wrong = target - _same_shape(score(x_t, t), x)
-            return w * _sums.total(jnp.sum(wrong**2, axis=-1)) / x.shape[0]
+            return w * _sums.total(drawn_losses(score, x, noise, t, process)) / x.shape[0]
 
         return jnp.sum(jax.lax.map(at, (times, weights)))
 

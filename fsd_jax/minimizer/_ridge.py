@@ -10,10 +10,10 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from fsd_jax import _checks, _linalg
+from fsd_jax import _checks, _linalg, _process
 from fsd_jax._checks import Status
 from fsd_jax._moments import ROUTES, SecondMoment
-from fsd_jax._process import VP
+from fsd_jax._process import VP, Process
 from fsd_jax.minimizer._closed_form import Minimizer
 from fsd_jax.minimizer._objective import QuadraticForm, one_moment, whole_moment
 
@@ -28,7 +28,7 @@ def ridge_minimizer(
     time: ArrayLike | None = None,
     times: ArrayLike | None = None,
     weights: ArrayLike | None = None,
-    process: VP = VP(),
+    process: Process = VP(),
     throw: bool = True,
 ) -> Minimizer:
     """Minimise the fine-tuning loss plus ``mu ||P - P_s||_F^2``, with ``P = VV'``, ``P_s`` source.
@@ -74,7 +74,7 @@ def ridge_minimizer(
         Minimizer(D=64, d=8, rank=8, float32, status=ok)
     """
     whole_moment("moment", moment)
-    _checks.instance("process", process, VP)
+    _process.check(process, time=time, times=times)
     throw = _checks.boolean("throw", throw)
     dtype = moment.values.dtype
     basis, _ = _checks.floating("source_basis", source_basis, ndim=(2,))
@@ -107,7 +107,7 @@ def _ridge(
     times: Float[Array, " K"],
     weights: Float[Array, " K"],
     bad: Array,
-    process: VP,
+    process: Process,
     *,
     d: int,
 ) -> Minimizer:

@@ -11,10 +11,10 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Key
 
-from fsd_jax import _checks, _linalg
+from fsd_jax import _checks, _linalg, _process
 from fsd_jax._checks import Status
 from fsd_jax._moments import SecondMoment
-from fsd_jax._process import VP
+from fsd_jax._process import VP, Process
 from fsd_jax.minimizer import _descent
 from fsd_jax.minimizer._closed_form import Minimizer, orthonormal_minimizer, rank_minimizer
 from fsd_jax.minimizer._objective import QuadraticForm, decoder_moments, one_moment
@@ -78,7 +78,7 @@ def train(
     samples: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     batch_size: int = 16,
-    process: VP = VP(),
+    process: Process = VP(),
 ) -> Trained:
     """Minimise the fine-tuning loss over the decoder by gradient descent.
 
@@ -127,7 +127,7 @@ def train(
     """
     key = _checks.key("key", key)
     one_moment("moment", moment)
-    _checks.instance("process", process, VP)
+    _process.check(process, time=time, times=times)
     _check_options(optimizer, constraint, retraction)
     steps = _checks.dimension("steps", steps)
     dtype = moment.values.dtype
@@ -233,7 +233,7 @@ def _train(
     weights: Float[Array, " K"],
     rate: Float[Array, ""],
     bad: Int[Array, ""],
-    process: VP,
+    process: Process,
     *,
     optimizer: str | optax.GradientTransformation,
     steps: int,
@@ -296,7 +296,7 @@ def _closed_form(
     d: int,
     times: Float[Array, " K"],
     weights: Float[Array, " K"],
-    process: VP,
+    process: Process,
     constraint: str,
 ) -> Minimizer:
     """What the run is measured against."""

@@ -10,10 +10,11 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
 from fsd_jax import _checks, _linalg, _points
-from fsd_jax._process import VP
+from fsd_jax._process import Process
+from fsd_jax._scores import Score, process_of
 from fsd_jax.sampler._grid import Steps, steps_of
 from fsd_jax.sampler._law import transition_of
-from fsd_jax.sampler._reverse import Score, normals, sample, threefry
+from fsd_jax.sampler._reverse import normals, sample, threefry
 from fsd_jax.score._linear import LinearScore
 
 
@@ -27,7 +28,7 @@ def sample_latent(
     residual_variance: ArrayLike = 0.0,
     mean: ArrayLike | None = None,
     method: str = "ei_sde",
-    process: VP | None = None,
+    process: Process | None = None,
     denoise: bool = False,
     chunk: int | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -69,9 +70,6 @@ def sample_latent(
         raise ValueError(
             f"latent_score must be a function of (z, t), got {_checks.named(latent_score)}"
         )
-    if process is not None:
-        _checks.instance("process", process, VP)
-    own = getattr(latent_score, "process", None)
     tau2, worse = _checks.positive(
         "residual_variance", residual_variance, U.dtype, ndim=(0,), zero=True
     )
@@ -79,7 +77,7 @@ def sample_latent(
     outside = LinearScore(
         basis=U[:, :0], mixing=U[:0, :0], latent_variance=U[0, :0],
         residual_variance=jnp.asarray(tau2), mean=U[:, 0],
-        process=process or (own if isinstance(own, VP) else VP()),
+        process=process_of(latent_score, process),
     )  # fmt: skip
     given = np.zeros(U.shape[0], U.dtype) if mean is None else mean
     centre = _points.vector("mean", given, dim=U.shape[0], dtype=U.dtype)
@@ -103,7 +101,8 @@ def _outside(
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Mean, in units of the model's, and variance of a direction outside the basis."""
     way = transition_of(score, steps, method=method, denoise=denoise)
-    return way.shift[-1], way.matrix[-1, -1] ** 2 + way.noise[-1, -1]
+    start = score.process.prior_variance(steps.start[0])
+    return way.shift[-1], way.matrix[-1, -1] ** 2 * start + way.noise[-1, -1]
 
 
 @jax.jit

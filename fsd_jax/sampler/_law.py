@@ -6,7 +6,7 @@ multiple of the identity; only then does the initial law enter.
 """
 
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,8 @@ from jaxtyping import Array, Float
 
 from fsd_jax import _checks, _linalg, _points
 from fsd_jax._linear_model import ThinGaussian, checked_law
-from fsd_jax.sampler._grid import METHODS, Coefficients, Steps, coefficients, steps_of, tweedie
+from fsd_jax._process import Process
+from fsd_jax.sampler._grid import METHODS, Again, Coefficients, Steps, step_of, steps_of, tweedie
 from fsd_jax.score._linear import LinearScore, checked_score
 
 
@@ -29,7 +30,8 @@ def generated_law(
 ) -> ThinGaussian:
     """The law of the samples that `sample` draws with a linear score, without sampling.
 
-    A step ``Y' = a Y + b s(Y, t) + sqrt(v) xi`` with ``s(y, t) = S_t (y - m_t mean)`` has
+    On any path: each step of `sample` is affine (R27). A step
+    ``Y' = a Y + b s(Y, t) + sqrt(v) xi`` with ``s(y, t) = S_t (y - m_t mean)`` has
     ``Cov' = M Cov M' + v I``, ``M = a I + b S_t``; Heun's is affine too. The matrices ``S_t`` need
     not commute. Never ``D x D``. Jitted at the entry (static: `method`, `denoise`); may be vmapped.
 
@@ -39,7 +41,8 @@ def generated_law(
         score: a linear score.
         times: ``(K + 1,)`` increasing times from ``delta`` to ``T``.
         method: one of `METHODS`.
-        initial: law at time ``T``; None is ``N(0, I)``.
+        initial: law at time ``T``; None is the noise that `sample` starts from, ``N(0, I)`` on
+            `VP` and `Flow`, ``N(0, sigma_T^2 I)`` else.
         denoise: the law after a last step of Tweedie's.
 
     Returns:
@@ -95,6 +98,20 @@ def law_of_estimates(score: LinearScore, law: ThinGaussian, t: Float[Array, ""])
     return arrive(score, then(_nothing(score), score, tweedie(t, score.process), t), law)
 
 
+class AffineScore(Protocol):
+    """What of a score its law needs: in coordinates of the basis and one more, see `affine_of`."""
+
+    basis: Float[Array, "D k"]
+    mean: Float[Array, " D"]
+    process: Process
+
+    def affine(self, t: Float[Array, ""]) -> tuple[Array, Array]:
+        """``(S, u)`` with ``s(y, t) = S y - m_t u``."""
+
+
+Linear = LinearScore | AffineScore
+
+
 class Transition(NamedTuple):
     """A sampler as one affine map: ``Y = matrix Y_T + shift + N(0, noise)``.
 
@@ -107,12 +124,12 @@ class Transition(NamedTuple):
     noise: Float[Array, "k1 k1"]
 
 
-def _nothing(score: LinearScore) -> Transition:
+def _nothing(score: Linear) -> Transition:
     eye = _eye(score)
     return Transition(eye, jnp.zeros_like(eye[0]), jnp.zeros_like(eye))
 
 
-def _eye(score: LinearScore) -> Float[Array, "k1 k1"]:
+def _eye(score: Linear) -> Float[Array, "k1 k1"]:
     return jnp.eye(score.basis.shape[1] + 1, dtype=score.basis.dtype)
 
 
@@ -121,36 +138,35 @@ def centre_of(score: LinearScore) -> Float[Array, " k1"]:
     return jnp.append(_linalg.matmul(score.basis.T, score.mean), 1.0)
 
 
-def _matrix(score: LinearScore, t: Float[Array, ""]) -> Float[Array, "k1 k1"]:
-    """``S_t`` of ``s(y, t) = S_t (y - m_t mean)``."""
+def affine_of(
+    score: Linear, t: Float[Array, ""]
+) -> tuple[Float[Array, "k1 k1"], Float[Array, " k1"]]:
+    """``(S, u)`` with ``s(y, t) = S y - m_t u``; ``u = S mean`` for a linear score."""
+    if not isinstance(score, LinearScore):
+        return score.affine(t)
     core, q = score.core(t)
-    return jnp.pad(core, (0, 1)) + q * _eye(score)
+    S = jnp.pad(core, (0, 1)) + q * _eye(score)
+    return S, _linalg.matmul(S, centre_of(score))
 
 
-def then(
-    before: Transition, score: LinearScore, step: Coefficients, t: Float[Array, ""]
-) -> Transition:
+def then(before: Transition, score: Linear, step: Coefficients, t: Float[Array, ""]) -> Transition:
     """Followed by ``Y' = keep Y + push s(Y, t) + sqrt(noise) xi``."""
-    S, eye = _matrix(score, t), _eye(score)
-    pull = step.push * score.process.signal(t) * _linalg.matmul(S, centre_of(score))
+    (S, u), eye = affine_of(score, t), _eye(score)
+    pull = step.push * score.process.signal(t) * u
     return _affine(before, step.keep * eye + step.push * S, -pull, step.noise * eye)
 
 
-def _then_heun(
-    before: Transition,
-    score: LinearScore,
-    t: Float[Array, ""],
-    s: Float[Array, ""],
-    h: Float[Array, ""],
+def _then_again(
+    before: Transition, score: Linear, step: Coefficients, again: Again, row: Steps
 ) -> Transition:
-    """Followed by Heun's step, whose drift at either end is ``A y - c``."""
-    eye, centre = _eye(score), centre_of(score)
-    S_t, S_s = _matrix(score, t), _matrix(score, s)
-    A_t, A_s = (eye + S_t) / 2, (eye + S_s) / 2
-    c_t = score.process.signal(t) * _linalg.matmul(S_t, centre) / 2
-    c_s = score.process.signal(s) * _linalg.matmul(S_s, centre) / 2
-    M = eye + h / 2 * (A_t + _linalg.matmul(A_s, eye + h * A_t))
-    shift = h / 2 * (c_t + c_s + h * _linalg.matmul(A_s, c_t))
+    """Followed by Heun's step, which looks at the score at both of its ends."""
+    (S, u), (S_stop, u_stop) = affine_of(score, row.start), affine_of(score, row.stop)
+    eye, at = _eye(score), score.process.signal
+    ahead = step.keep * eye + step.push * S
+    pull = step.push * at(row.start) * u
+    second = again.carry * eye + again.push * S_stop
+    M = again.keep * eye + _linalg.matmul(second, ahead)
+    shift = _linalg.matmul(second, pull) + again.push * at(row.stop) * u_stop
     return _affine(before, M, -shift, jnp.zeros_like(eye))
 
 
@@ -167,22 +183,27 @@ def _affine(
     )
 
 
-def transition_of(score: LinearScore, steps: Steps, *, method: str, denoise: bool) -> Transition:
+def transition_of(score: Linear, steps: Steps, *, method: str, denoise: bool) -> Transition:
     """All steps of a sampler as one map; it does not depend on where the sampler starts."""
 
     def advance(before: Transition, row: Steps) -> tuple[Transition, None]:
-        t, s, h = row
-        if method == "heun_ode":
-            return _then_heun(before, score, t, s, h), None
-        return then(before, score, coefficients(method, h), t), None
+        step, again = step_of(score.process, method, row)
+        if again is not None:
+            return _then_again(before, score, step, again, row), None
+        return then(before, score, step, row.start), None
 
     found, _ = jax.lax.scan(advance, _nothing(score), steps)
     delta = steps.stop[-1]
     return then(found, score, tweedie(delta, score.process), delta) if denoise else found
 
 
-def arrive(score: LinearScore, way: Transition, initial: ThinGaussian | None) -> ThinGaussian:
-    """The law at the end of the way, in a span of the basis and of the means."""
+def arrive(
+    score: Linear, way: Transition, initial: ThinGaussian | None, prior: ArrayLike = 1.0
+) -> ThinGaussian:
+    """The law at the end of the way, in a span of the basis and of the means.
+
+    Without an `initial` law the way starts from centred noise of variance `prior`.
+    """
     parts = [score.basis, score.mean[:, None]]
     if initial is not None:
         parts += [initial.basis, initial.mean[:, None]]
@@ -203,7 +224,7 @@ def arrive(score: LinearScore, way: Transition, initial: ThinGaussian | None) ->
     phi, noise = spread(way.matrix), spread(way.noise)
     outside = mean - _linalg.matmul(basis, _linalg.matmul(basis.T, mean))
     shift = _linalg.matmul(basis, way.shift[:-1]) + way.shift[-1] * outside
-    covariance = eye
+    covariance = prior * eye
     if initial is not None:
         shift = shift + _linalg.matmul(phi, lift(initial.mean))
         start, excess = lift(initial.basis), initial.variance - initial.residual_variance
@@ -220,10 +241,11 @@ def arrive(score: LinearScore, way: Transition, initial: ThinGaussian | None) ->
 
 @partial(jax.jit, static_argnames=("method", "denoise"))
 def law_of_steps(
-    score: LinearScore, steps: Steps, initial: ThinGaussian | None, *, method: str, denoise: bool
+    score: Linear, steps: Steps, initial: ThinGaussian | None, *, method: str, denoise: bool
 ) -> ThinGaussian:
     """`generated_law` on steps that have passed their checks."""
-    return arrive(score, transition_of(score, steps, method=method, denoise=denoise), initial)
+    way = transition_of(score, steps, method=method, denoise=denoise)
+    return arrive(score, way, initial, score.process.prior_variance(steps.start[0]))
 
 
 def checked_pair(

@@ -38,7 +38,7 @@ def continuous_law(
 
     and the mean is ``m_delta mean + phi (mean at T - m_T mean)``. For ``p != 1`` the score is no
     Gaussian's, and the variance goes like ``delta^(1 - p)`` (ODE) or ``delta^(2 - 2p)`` (SDE,
-    ``p > 1/2``).
+    ``p > 1/2``). Other paths than `VP` follow the same formulas on their clock and scale (R27).
 
     Implements: R16 (continuous limit).
 
@@ -47,7 +47,7 @@ def continuous_law(
         delta: early stopping time.
         T: final time.
         kind: ``"sde"`` or ``"ode"``.
-        initial: law at time ``T``; None is ``N(0, I)``.
+        initial: law at time ``T``; None is the noise that `sample` starts from.
         denoise: the law after a last step of Tweedie's.
 
     Returns:
@@ -65,6 +65,7 @@ def continuous_law(
             "score must have a diagonal mixing, as LinearScore.from_minimizer gives; for another "
             "decoder take generated_law on a fine grid"
         )
+    score.process.admit(T=T)
     ends = []
     for name, value in (("delta", delta), ("T", T)):
         ends.append(_checks.positive(name, value, score.basis.dtype, ndim=(0,))[0])
@@ -92,13 +93,16 @@ def continuous_limit(
     variances = jnp.append(score.latent_variance, score.residual_variance)
     bad = jnp.any(score.mixing != jnp.diag(jnp.diagonal(score.mixing))) | ~(low < high)
     gains = jnp.where(bad, jnp.nan, gains)
+    # Divided by its scale the path is variance preserving, and B its time.
+    start, stop = process.scale(T), process.scale(delta)
     along = _factor(gains, variances, low, high, kind)
     noise = _noise(gains, variances, low, high) if kind == "sde" else jnp.zeros_like(along)
+    along, noise = stop / start * along, stop**2 * noise
     shift = (process.signal(delta) - process.signal(T) * along) * centre_of(score)
     way = Transition(jnp.diag(along), shift, jnp.diag(noise))
     if denoise:
         way = then(way, score, tweedie(delta, process), delta)
-    return arrive(score, way, initial)
+    return arrive(score, way, initial, process.prior_variance(T))
 
 
 def _factor(p: Array, variance: Array, low: Array, level: Array, kind: str) -> Array:

@@ -1,24 +1,20 @@
 """Reverse-time sampling with any score: SDE and probability-flow ODE on any grid."""
 
-import inspect
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Key
 
 from fsd_jax import _checks, _points
-from fsd_jax._process import VP
-from fsd_jax.sampler._grid import METHODS, Steps, check_stable, coefficients, steps_of, tweedie
+from fsd_jax._process import Process
+from fsd_jax._scores import Score, as_pytree, evaluate, process_of
+from fsd_jax.sampler._grid import METHODS, Steps, check_stable, step_of, steps_of, tweedie
 from fsd_jax.score._linear import LinearScore
-
-Score = Callable[[Array, Array], Array]
 
 
 def sample(
@@ -29,7 +25,7 @@ def sample(
     n: int | None = None,
     shape: int | tuple[int, ...] | None = None,
     method: str = "ei_sde",
-    process: VP | None = None,
+    process: Process | None = None,
     initial: ArrayLike | None = None,
     denoise: bool = False,
     chunk: int | None = None,
@@ -44,6 +40,14 @@ def sample(
         em_sde     Y' = Y + h (Y/2 + s_t) + sqrt(h) xi
         ei_ode     Y' = e^(h/2) Y + (e^(h/2) - 1) s_t
         heun_ode   Y' = Y + h/2 (f_t(Y) + f_s(Y + h f_t(Y))),   f_t(y) = (y + s_t(y))/2
+        ddpm_sde   Y' = e^(h/2) Y + 2 sinh(h/2) s_t + sqrt((1 - e^-h) sigma_s^2/sigma_t^2) xi
+        ddim_ode   Y' = e^(h/2) Y + sigma_t (e^(h/2) sigma_t - sigma_s) s_t
+
+    The last two freeze the clean image, DDIM as well the noise: ``Y' = alpha_s x_0 + sigma_s eps``.
+    On another path than `VP` these are the steps of ``Y/sqrt(alpha^2 + sigma^2)``, which is `VP` on
+    the clock ``B = log(1 + sigma^2/alpha^2)`` (R27). ``"velocity_ode"`` and ``"velocity_heun_ode"``
+    are Euler's and Heun's steps along the velocity in the path's own time: on `Flow` and `VE`
+    Euler's is DDIM, and Heun's on `VE` is EDM's sampler.
 
     Sample i uses keys folded from its own index, so it depends neither on `n` nor on `chunk`; a key
     of another generator than threefry is turned into one of that, because only there this holds.
@@ -66,7 +70,8 @@ def sample(
         shape: shape of one sample; left out for a `LinearScore` or if `initial` is given.
         method: one of `METHODS`.
         process: forward process; None takes the score's own if it has one, else ``VP()``.
-        initial: ``(n, *shape)`` samples at time ``T`` instead of ``N(0, I)``.
+        initial: ``(n, *shape)`` samples at time ``T`` instead of centred noise, of variance one on
+            `VP` and `Flow` and ``sigma_T^2`` else.
         denoise: replace the result by Tweedie's estimate of the clean sample behind it.
         chunk: samples that are worked on at once, which bounds memory; None is all.
         loop: ``"scan"`` is one compiled program; ``"host"`` calls one for each step, which a
@@ -99,19 +104,18 @@ def sample(
     denoise = _checks.boolean("denoise", denoise)
     _checks.callback("progress", progress)
     key = threefry(_checks.key("key", key))
-    if not callable(score):
-        raise ValueError(f"score must be a function of (x, t), got {_checks.named(score)}")
+    traced = as_pytree(score)
     start, n, shape = _start(score, initial, n, shape)
     # Scores of a model have its mean, and want samples of its dtype.
     own = getattr(score, "mean", None)
     like = own if isinstance(own, jax.Array) else jnp.zeros(())
     dtype = (like if start is None else start).dtype
-    process = _process(score, process)
+    process = process_of(score, process)
     steps = steps_of(times, dtype, process)
     check_stable(times, method, dtype, process)
     chunk = n if chunk is None else min(_checks.dimension("chunk", chunk), n)
     run = partial(
-        LOOPS[loop], score=_as_pytree(score), steps=steps, process=process, shape=shape,
+        LOOPS[loop], score=traced, steps=steps, process=process, shape=shape,
         method=method, denoise=denoise, dtype=dtype,
     )  # fmt: skip
     parts = []
@@ -154,15 +158,16 @@ def _chunk(
     *,
     score: Score,
     steps: Steps,
-    process: VP,
+    process: Process,
     shape: tuple[int, ...],
     method: str,
     denoise: bool,
     dtype: Any,
     walk: Callable[..., Array],
 ) -> Float[Array, "rows *shape"]:
-    keys, x = _begin(key, index, initial, shape=shape, dtype=dtype)
-    x = walk(partial(_advance, keys, score=score, method=method), x, steps)
+    keys, x = _begin(key, index, initial, steps.start[0], process, shape=shape, dtype=dtype)
+    advance = partial(_advance, keys, score=score, process=process, method=method)
+    x = walk(advance, x, steps)
     return _denoise(x, steps.stop[-1], score=score, process=process) if denoise else x
 
 
@@ -193,13 +198,18 @@ def _begin(
     key: Key[Array, ""],
     index: Int[Array, " rows"],
     initial: Float[Array, "rows *shape"] | None,
+    T: Float[Array, ""],
+    process: Process,
     *,
     shape: tuple[int, ...],
     dtype: Any,
 ) -> tuple[Key[Array, " rows"], Float[Array, "rows *shape"]]:
     """A key for each sample, and where it starts."""
     keys = jax.vmap(partial(jax.random.fold_in, key))(index)
-    return keys, normals(keys, 0, shape, dtype) if initial is None else initial
+    if initial is not None:
+        return keys, initial
+    spread = jnp.sqrt(process.prior_variance(T)).astype(dtype)
+    return keys, spread * normals(keys, 0, shape, dtype)
 
 
 @partial(jax.jit, static_argnames=("method",))
@@ -210,15 +220,14 @@ def _advance(
     step: Steps,
     *,
     score: Score,
+    process: Process,
     method: str,
 ) -> Float[Array, "rows *shape"]:
-    t, s, h = step
-    if method == "heun_ode":
-        first = (x + _evaluate(score, x, t)) / 2
-        ahead = x + h * first
-        return x + h / 2 * (first + (ahead + _evaluate(score, ahead, s)) / 2)
-    how = coefficients(method, h)
-    moved = how.keep * x + how.push * _evaluate(score, x, t)
+    how, again = step_of(process, method, step)
+    moved = how.keep * x + how.push * evaluate(score, x, step.start).astype(x.dtype)
+    if again is not None:
+        push = again.push * evaluate(score, moved, step.stop).astype(x.dtype)
+        return again.keep * x + again.carry * moved + push
     if method.endswith("sde"):
         moved = moved + jnp.sqrt(how.noise) * normals(keys, number, x.shape[1:], x.dtype)
     return moved
@@ -226,10 +235,10 @@ def _advance(
 
 @jax.jit
 def _denoise(
-    x: Float[Array, "rows *shape"], t: Array, *, score: Score, process: VP
+    x: Float[Array, "rows *shape"], t: Array, *, score: Score, process: Process
 ) -> Float[Array, "rows *shape"]:
     how = tweedie(t, process)
-    return how.keep * x + how.push * _evaluate(score, x, t)
+    return how.keep * x + how.push * evaluate(score, x, t).astype(x.dtype)
 
 
 def normals(
@@ -241,16 +250,6 @@ def normals(
         return jax.random.normal(jax.random.fold_in(key, number), shape, dtype)
 
     return jax.vmap(one)(keys)
-
-
-def _evaluate(score: Score, x: Array, t: Array) -> Array:
-    value = score(x, t)
-    if jnp.shape(value) != x.shape:
-        raise ValueError(
-            f"score must return the shape of x, {x.shape}, got {jnp.shape(value)} for a batch x "
-            "and a scalar t; wrap a score of single samples in jax.vmap(score, (0, None))"
-        )
-    return value.astype(x.dtype)
 
 
 def _start(
@@ -283,39 +282,3 @@ def _start(
     if isinstance(score, LinearScore) and math.prod(sides) != score.basis.shape[0]:
         raise ValueError(f"shape must be D = {score.basis.shape[0]} for this score, got {shape!r}")
     return None, n, sides
-
-
-def _process(score: Score, process: VP | None) -> VP:
-    """The forward process, which a score that has its own must share."""
-    if process is not None:
-        _checks.instance("process", process, VP)
-    own = getattr(score, "process", None)
-    if not isinstance(own, VP):
-        return VP() if process is None else process
-    if process is not None and process != own:
-        raise ValueError(f"process must be the score's own, {own}, got {process}; leave it out")
-    return own
-
-
-@dataclass(frozen=True)
-class _Code:
-    """What of a score is not an array: hashable, so that `jit` compiles once for it."""
-
-    tree: Any
-    fixed: tuple[Any, ...]
-
-    def __call__(self, arrays: list[Array], x: Array, t: Array) -> Array:
-        given = iter(arrays)
-        leaves = [next(given) if leaf is None else leaf for leaf in self.fixed]
-        function, *owner = jax.tree.unflatten(self.tree, leaves)
-        return function(*owner, x, t)
-
-
-def _as_pytree(score: Score) -> Score:
-    """The score with its arrays, a method's owner included, as what `jit` traces."""
-    parts = (score.__func__, score.__self__) if inspect.ismethod(score) else (score,)
-    leaves, tree = jax.tree.flatten(parts)
-    is_array = [isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves]
-    arrays = [leaf for leaf, yes in zip(leaves, is_array, strict=True) if yes]
-    fixed = tuple(None if yes else leaf for leaf, yes in zip(leaves, is_array, strict=True))
-    return jax.tree_util.Partial(_Code(tree, fixed), arrays)

@@ -1,6 +1,5 @@
 """Scores that are not linear: of a sample's own law, and of a latent law seen through a decoder."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,8 +8,9 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from fsd_jax import _checks, _linalg, _points
-from fsd_jax._process import VP
+from fsd_jax import _checks, _linalg, _points, _process
+from fsd_jax._process import VP, Process
+from fsd_jax._scores import Score, tweedie
 
 TRUSTED = 0.01
 """Rounding of a logit by products that is let pass."""
@@ -50,7 +50,7 @@ class EmpiricalScore:
 
     points: Float[Array, "n D"]
     mean: Float[Array, " D"]
-    process: VP
+    process: Process
     chunk: int = field(default=1024, metadata={"static": True})
 
     def __repr__(self) -> str:
@@ -59,7 +59,7 @@ class EmpiricalScore:
 
     @classmethod
     def from_samples(
-        cls, x: ArrayLike, *, process: VP = VP(), chunk: int = 1024
+        cls, x: ArrayLike, *, process: Process = VP(), chunk: int = 1024
     ) -> "EmpiricalScore":
         """The score of these samples.
 
@@ -79,7 +79,7 @@ class EmpiricalScore:
         """
         array, _ = _checks.samples("x", x, images=True)
         _points.finite("x", array)
-        _checks.instance("process", process, VP)
+        _process.check(process)
         chunk = _checks.dimension("chunk", chunk)
         mean = jnp.mean(array, axis=0)
         return cls(points=array - mean, mean=mean, process=process, chunk=chunk)
@@ -170,10 +170,10 @@ class DecodedScore:
     """
 
     decoder: Float[Array, "D d"]
-    latent: Callable[[Array, Array], Array] | Any
+    latent: Score | Any
     residual_variance: Float[Array, ""]
     mean: Float[Array, " D"]
-    process: VP
+    process: Process
 
     def __repr__(self) -> str:
         ambient, d = self.decoder.shape
@@ -213,6 +213,4 @@ def _tweedie(
 ) -> Float[Array, "*batch D"]:
     mean = score.mean
     x, t = _points.at_points("x", x, t, dim=mean.shape[0], dtype=mean.dtype)
-    wide = t[..., None] if t.ndim else t
-    noise, signal = score.process.noise_variance(wide), score.process.signal(wide)
-    return (x + noise * score(x, t)) / signal
+    return tweedie(score.process, score(x, t), x, t)

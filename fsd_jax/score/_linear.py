@@ -9,8 +9,9 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from fsd_jax import _checks, _linalg, _points
-from fsd_jax._process import VP
+from fsd_jax import _checks, _linalg, _points, _process
+from fsd_jax._process import VP, Process
+from fsd_jax._scores import tweedie
 from fsd_jax.minimizer._closed_form import Minimizer
 
 
@@ -38,7 +39,7 @@ class LinearScore:
     latent_variance: Float[Array, " d"]
     residual_variance: Float[Array, ""]
     mean: Float[Array, " D"]
-    process: VP
+    process: Process
 
     def __repr__(self) -> str:
         ambient, k = self.basis.shape[-2:]
@@ -52,7 +53,7 @@ class LinearScore:
         latent_variance: ArrayLike,
         residual_variance: ArrayLike = 0.0,
         mean: ArrayLike | None = None,
-        process: VP = VP(),
+        process: Process = VP(),
     ) -> "LinearScore":
         """The score of a closed-form decoder.
 
@@ -84,7 +85,7 @@ class LinearScore:
         latent_variance: ArrayLike,
         residual_variance: ArrayLike = 0.0,
         mean: ArrayLike | None = None,
-        process: VP = VP(),
+        process: Process = VP(),
     ) -> "LinearScore":
         """The score of any ``(D, d)`` decoder, for example a trained one.
 
@@ -121,9 +122,9 @@ class LinearScore:
         latent_variance: ArrayLike,
         residual_variance: ArrayLike,
         mean: ArrayLike | None,
-        process: VP,
+        process: Process,
     ) -> "LinearScore":
-        _checks.instance("process", process, VP)
+        _process.check(process)
         dtype = basis.dtype
         lam2, bad = _checks.variances("latent_variance", latent_variance, mixing.shape[1], dtype)
         tau2, worse = _checks.positive(
@@ -214,10 +215,7 @@ class LinearScore:
     def denoise(self, x: Float[Array, "*batch D"], t: ArrayLike) -> Float[Array, "*batch D"]:
         """Tweedie's estimate of the clean sample: ``(x + sigma_t^2 s(x, t))/m_t``."""
         x, t = _points.at_points("x", x, t, dim=self.basis.shape[0], dtype=self.basis.dtype)
-        noise, signal = self.process.noise_variance(t), self.process.signal(t)
-        if t.ndim:
-            noise, signal = noise[..., None], signal[..., None]
-        return (x + noise * self._value(x, t)) / signal
+        return tweedie(self.process, self._value(x, t), x, t)
 
     def losses(
         self,

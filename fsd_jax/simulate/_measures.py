@@ -10,7 +10,7 @@ less another, so they keep them however small or large ``r`` is.
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fsd_jax._process import VP
+from fsd_jax._process import Process
 from fsd_jax.simulate._chi_square import ChiSquares, log1p_tail
 from fsd_jax.simulate._spectra import WishartSpectra
 
@@ -30,12 +30,11 @@ class Measures:
         n_ta: Float[Array, ""],
         variance: Float[Array, "K 1"],
         times: Float[Array, "K 1"],
-        process: VP,
+        process: Process,
     ) -> None:
         self.spectra, self.variance, self.process = spectra, variance, process
         self.eps, self.lam2 = source
-        rate = process.integrated_rate(times)
-        signal, noise = jnp.exp(-rate), -jnp.expm1(-rate)
+        signal, noise = process.signal_variance(times), process.noise_variance(times)
         self.level = signal * variance + noise
         self.gain, self.rest = signal * variance / self.level, noise / self.level
         self.signal_share = signal / self.level
@@ -120,11 +119,12 @@ class Measures:
             the true one, as a share of that: ``eps (rest - gain rho)/((1 + rho)(rest + gain l))``.
         """
         times, weights = self.process.quadrature()
-        rate = self.process.integrated_rate(times.astype(self.eps.dtype))[:, None, None]
-        excess = jnp.expm1(rate)
+        times = times.astype(self.eps.dtype)[:, None, None]
+        excess = jnp.expm1(self.process.integrated_rate(times))
+        inverse = jnp.exp(-self.process.log_signal_variance(times))
         # Both in units where lambda^2 is not divided by, and relative to the first node.
         lam2 = self.variance * self.lam2
-        weight = (weights.astype(self.eps.dtype)[:, None, None] * jnp.exp(rate) / excess**2) * (
+        weight = (weights.astype(self.eps.dtype)[:, None, None] * inverse / excess**2) * (
             (lam2 + excess[0]) / (lam2 + excess)
         ) ** 2
         mean = jnp.sum(weight * excess, axis=0) / jnp.sum(weight, axis=0)

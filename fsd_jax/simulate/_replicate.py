@@ -12,8 +12,8 @@ import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, Key
 
-from fsd_jax import _checks
-from fsd_jax._process import VP
+from fsd_jax import _checks, _process
+from fsd_jax._process import VP, Process
 from fsd_jax.simulate._chi_square import ChiSquares, draw, stable_key
 from fsd_jax.simulate._inputs import (
     METHODS,
@@ -44,7 +44,7 @@ def subspace_errors(
     times: ArrayLike,
     replicates: int,
     dtype: DTypeLike | None = None,
-    process: VP = VP(),
+    process: Process = VP(),
 ) -> Float[Array, "replicates K"]:
     """``||VV' - AA'||_F^2`` of the rank-d minimiser (R1), drawn from its exact law.
 
@@ -104,7 +104,7 @@ def errors(
     method: str = "rank",
     metric: str = "score_error",
     dtype: DTypeLike | None = None,
-    process: VP = VP(),
+    process: Process = VP(),
 ) -> Float[Array, "replicates K"]:
     """One error of one estimator in independent replicates, drawn from its exact law.
 
@@ -143,7 +143,7 @@ def errors(
     """
     dtype = draw_dtype(dtype)
     key = _checks.key("key", key)
-    _checks.instance("process", process, VP)
+    _process.check(process, times=times)
     d = _checks.dimension("latent_dim", latent_dim)
     n = sample_size("n_ta", n_ta, dtype)
     source = np.inf if n_s is None else sample_size("n_s", n_s, dtype, each=d)
@@ -179,7 +179,7 @@ def _map_blocks(
     n_s: Float[Array, ""],
     times: Float[Array, " K"],
     latent_variance: Float[Array, " K"],
-    process: VP,
+    process: Process,
     *,
     latent_dim: int,
     blocks: int,
@@ -213,7 +213,7 @@ def block_errors(
     latent_dim: int,
     methods: Sequence[str] = METHODS,
     metrics: Sequence[str] = METRICS,
-    process: VP = VP(),
+    process: Process = VP(),
 ) -> Errors:
     """All errors of `BLOCK` replicates from one set of draws, for use inside `jit`.
 
@@ -240,7 +240,7 @@ def block_errors(
     """
     d = _checks.dimension("latent_dim", latent_dim)
     key = stable_key(_checks.key("key", key))
-    _checks.instance("process", process, VP)
+    _process.check(process, times=times)
     pairs = words(methods, metrics)
     times, variance = times_and_variances(times, latent_variance, ndim=1)
     n = size("n_ta", n_ta, times.dtype)
@@ -259,7 +259,7 @@ def _block(
     *,
     latent_dim: int,
     pairs: tuple[tuple[str, str], ...],
-    process: VP,
+    process: Process,
 ) -> list[Float[Array, "K replicates"]]:
     perfect = jnp.isinf(sources)
     draws = jnp.where(perfect, 1, latent_dim * sources)

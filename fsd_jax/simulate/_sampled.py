@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from fsd_jax import _checks, _linalg
+from fsd_jax import _checks, _linalg, _process
 from fsd_jax._latent import GaussianLatent
 from fsd_jax._linear_model import LinearProblem, ThinGaussian
 from fsd_jax._moments import SecondMoment
-from fsd_jax._process import VP
+from fsd_jax._process import VP, Process
 from fsd_jax.minimizer._closed_form import Minimizer, orthonormal_minimizer, rank_minimizer
 from fsd_jax.score._errors import score_error, subspace_error
 from fsd_jax.score._laws import divergence_excess, gaussian_kl
@@ -51,7 +51,7 @@ def sampled_errors(
     isotropic: bool = True,
     methods: Sequence[str] = METHODS,
     metrics: Sequence[str] = METRICS,
-    process: VP = VP(),
+    process: Process = VP(),
 ) -> Errors:
     """All errors of `SAMPLED_BLOCK` replicates from one set of draws, for use inside `jit`.
 
@@ -87,7 +87,7 @@ def sampled_errors(
     key = stable_key(_checks.key("key", key))
     perfect_source = _checks.boolean("perfect_source", perfect_source)
     isotropic = _checks.boolean("isotropic", isotropic)
-    _checks.instance("process", process, VP)
+    _process.check(process, times=times)
     times, variances = times_and_variances(times, latent_variance, ndim=2)
     ambient_dim = _checks.dimension("ambient_dim", ambient_dim, low=variances.shape[1])
     rows = _checks.dimension("rows", rows, high=ambient_dim, top=" = D")
@@ -144,7 +144,7 @@ def _sampled(
     perfect_source: bool,
     isotropic: bool,
     pairs: tuple[tuple[str, str], ...],
-    process: VP,
+    process: Process,
 ) -> list[Float[Array, "K replicates"]]:
     methods = dict.fromkeys(method for method, _ in pairs)
 
@@ -188,7 +188,7 @@ def _moment(x: Float[Array, "rows k"], n: Float[Array, ""], d: int) -> SecondMom
 
 
 def _minimize(
-    method: str, moment: SecondMoment, c: Float[Array, " d"], t: Float[Array, ""], process: VP
+    method: str, moment: SecondMoment, c: Float[Array, " d"], t: Float[Array, ""], process: Process
 ) -> Minimizer:
     if method == "orthonormal":
         return orthonormal_minimizer(moment, latent_dim=len(c), throw=False)
@@ -213,7 +213,7 @@ class _World:
     problem: LinearProblem
     beyond: int
     t: Float[Array, ""]
-    process: VP
+    process: Process
 
     @classmethod
     def of(
@@ -223,7 +223,7 @@ class _World:
         variance: Float[Array, " d"],
         residual: Float[Array, ""],
         t: Float[Array, ""],
-        process: VP,
+        process: Process,
     ) -> "_World":
         axes, centre = jnp.eye(k, len(variance), dtype=variance.dtype), jnp.zeros(k, variance.dtype)
         problem = LinearProblem(

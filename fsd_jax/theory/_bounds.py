@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from jax.typing import ArrayLike
 
-from fsd_jax import _checks
-from fsd_jax._process import VP
+from fsd_jax import _checks, _process
+from fsd_jax._process import VP, Process
 
 MOST = 10**60
 """Largest number of samples or dimensions in a bound."""
@@ -169,7 +169,7 @@ def theorem_5_2(
     beta: float | None = None,
     delta: float = 1e-3,
     failure: float = 0.05,
-    process: VP = VP(),
+    process: Process = VP(),
 ) -> FormulaValue:
     """Bound on ``|| VV' - AA' ||_F^2`` of the empirical solution, with constant one.
 
@@ -213,10 +213,11 @@ def theorem_5_2(
     """
     d, D, n = _sizes(latent_dim, ambient_dim, n_ta)
     source_size = samples("n_s", n_s)
-    _checks.instance("process", process, VP)
+    _process.check(process)
     variance, t = number("latent_variance", latent_variance), number("time", time)
     rate = max(1.0, 1 / variance) if beta is None else number("beta", beta)
-    signal, noise = process.host_variances(np.asarray(t))
+    # The error depends on sigma/alpha alone, so the bound on the clock is one for every path.
+    signal, noise = VP().host_variances(process.host_integrated_rate(np.asarray(t)))
     level = float(signal * variance + noise)
     lead = d * confidence(failure) / level
     spread = D * d * math.log(D * d * source_size) * max(d**2, D)

@@ -7,7 +7,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from fsd_jax import _checks
-from fsd_jax._process import VP
+from fsd_jax._process import VP, Process
 from fsd_jax.theory._expansions import centred_marchenko_pastur
 from fsd_jax.theory._sizes import draws, shares, sizes
 from fsd_jax.theory._wishart import (
@@ -32,7 +32,7 @@ def expected_score_error(
     times: ArrayLike | None = None,
     weights: ArrayLike | None = None,
     estimator: str = "orthonormal",
-    process: VP = VP(),
+    process: Process = VP(),
 ) -> float:
     """Exact ``E || s - grad log q_t ||^2`` for an isotropic latent without residual noise.
 
@@ -91,7 +91,7 @@ def expected_kl(
     time: float,
     n_s: int | None = None,
     estimator: str = "orthonormal",
-    process: VP = VP(),
+    process: Process = VP(),
 ) -> float:
     """Exact mean Kullback-Leibler divergence at ``t`` of the model from the truth, in nats.
 
@@ -164,7 +164,7 @@ def expected_subspace_error(
     time: float,
     n_s: int | None = None,
     method: str = "exact",
-    process: VP = VP(),
+    process: Process = VP(),
 ) -> float:
     """``E || VV' - AA' ||_F^2`` of the rank-d minimiser, isotropic and without residual noise.
 
@@ -223,7 +223,7 @@ def subspace_error_variance(
     latent_variance: float,
     time: float,
     n_s: int | None = None,
-    process: VP = VP(),
+    process: Process = VP(),
 ) -> float:
     """Exact variance of ``|| VV' - AA' ||_F^2``, whose mean is `expected_subspace_error`.
 
@@ -266,7 +266,7 @@ def subspace_error_variance(
     return float(np.sum(pair * within) + mean @ between @ mean)
 
 
-def _parts(latent_variance: float, time: float, process: VP) -> Centred:
+def _parts(latent_variance: float, time: float, process: Process) -> Centred:
     """``s2^2/(m^2 lambda^2 w + s2)^2 ((w-1)^2, (w-1) w, w^2)``, the quadratic form in ``1/l - 1``.
 
     Around ``w = l = 1``, so that nothing cancels for many samples.
@@ -282,7 +282,7 @@ def _parts(latent_variance: float, time: float, process: VP) -> Centred:
 
 
 def source_subspace_error(
-    *, latent_dim: int, n_s: int, latent_variance: float, time: float, process: VP = VP()
+    *, latent_dim: int, n_s: int, latent_variance: float, time: float, process: Process = VP()
 ) -> float:
     """What a perfect target leaves of `expected_subspace_error`: the limit of many `n_ta`.
 

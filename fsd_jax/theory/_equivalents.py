@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from jax.typing import ArrayLike
 
-from fsd_jax import _checks
-from fsd_jax._process import VP
+from fsd_jax import _checks, _process
+from fsd_jax._process import VP, Process
 from fsd_jax.theory._wishart import MOST_SAMPLES
 
 STEPS = 200
@@ -37,7 +37,7 @@ def deterministic_equivalent(
     n_ta: int,
     time: float,
     counts: ArrayLike | None = None,
-    process: VP = VP(),
+    process: Process = VP(),
 ) -> DeterministicEquivalent:
     """Mean gains and score error of the plug-in denoiser of `n_ta` samples, for large dimensions.
 
@@ -83,7 +83,7 @@ def deterministic_equivalent(
     c, _ = _checks.positive("spectrum", spectrum, np.float64, ndim=(1,), zero=True)
     n = _checks.dimension("n_ta", n_ta, high=MOST_SAMPLES)
     t = _checks.positive("time", time, np.float64, ndim=(0,))[0]
-    _checks.instance("process", process, VP)
+    _process.check(process)
     many = np.ones(c.shape)
     if counts is not None:
         many = np.asarray(_checks.positive("counts", counts, np.float64, ndim=(1,), zero=True)[0])

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 from jax.typing import ArrayLike
 
-from fsd_jax import _checks
-from fsd_jax._process import VP
+from fsd_jax import _checks, _process
+from fsd_jax._process import VP, Process
 from fsd_jax.theory._bounds import FormulaValue, samples
 from fsd_jax.theory._wishart import MOST_SAMPLES, Centred, centred_values, check_function
 
@@ -177,7 +177,7 @@ def diagonal_gain_error(
     n_ta: int,
     time: float,
     n_s: int | None = None,
-    process: VP = VP(),
+    process: Process = VP(),
 ) -> FormulaValue:
     """``E || V G V' - A G* A' ||_F^2`` of the orthonormal minimiser, diagonal latent, many samples.
 
@@ -214,7 +214,7 @@ def diagonal_gain_error(
         np.asarray(_checks.positive("latent_variance", latent_variance, float, ndim=(1,))[0])
     )
     n = samples("n_ta", n_ta)
-    _checks.instance("process", process, VP)
+    _process.check(process)
     t = _checks.positive("time", time, np.float64, ndim=(0,))[0]
     signal, noise = process.host_variances(np.asarray(t))
     change = signal * noise * l / (signal * l + noise) ** 2

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from fsd_jax import _checks
-from fsd_jax._process import VP
+from fsd_jax import _checks, _process
+from fsd_jax._process import VP, Process
 from fsd_jax.theory._curves import (
     ESTIMATORS,
     expected_kl,
@@ -56,7 +56,7 @@ def plan(
     estimator: str = "orthonormal",
     latent_variance: float | None = None,
     time: float | None = None,
-    process: VP = VP(),
+    process: Process = VP(),
 ) -> SampleSize:
     """How many target samples are needed.
 
@@ -109,7 +109,7 @@ def plan(
     ]:
         _checks.choice(name, value, options)
     d = _checks.dimension("latent_dim", latent_dim)
-    _checks.instance("process", process, VP)
+    _process.check(process)
     known = latent_variance is not None and time is not None
     limited = metric == "subspace" or estimator == "scratch"
     if known and limited and d > LARGEST and rule in ("curve", "match_source"):

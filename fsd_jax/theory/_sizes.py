@@ -3,20 +3,20 @@
 import numpy as np
 from jax.typing import ArrayLike
 
-from fsd_jax import _checks
-from fsd_jax._process import VP
+from fsd_jax import _checks, _process
+from fsd_jax._process import Process
 from fsd_jax.theory._bounds import number
 from fsd_jax.theory._wishart import LARGEST, MOST_SAMPLES
 
 
 def shares(
-    latent_variance: float, t: ArrayLike, process: VP
+    latent_variance: float, t: ArrayLike, process: Process
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Signal's and noise's share of the noised truth's variance, and that variance.
 
     Neither share is one less the other, which would lose the small one.
     """
-    _checks.instance("process", process, VP)
+    _process.check(process)
     lam2 = number("latent_variance", latent_variance)
     signal, noise = process.host_variances(np.asarray(t))
     level = signal * lam2 + noise

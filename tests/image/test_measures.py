@@ -217,7 +217,9 @@ def test_losses_of_a_score_of_another_shape_are_refused():
     x = RNG.normal(size=(4, 6)).astype(np.float32)
     key, times = jax.random.key(0), [0.5]
     losses = metrics.denoising_losses
-    with pytest.raises(ValueError, match=r"must return an array of shape \(4, 6\), got \(4, 1\)"):
+    with pytest.raises(
+        ValueError, match=r"must return an array of x's shape \(4, 6\), got \(4, 1\)"
+    ):
         losses(key, lambda x, t: -x[:, :1], x, times=times)
     basis = np.eye(6, 2, dtype=np.float32)
     exact = fsd.LinearScore.from_decoder(basis, latent_variance=1.0, residual_variance=0.1)
@@ -336,5 +338,5 @@ def test_drawing_checks_its_arguments(tmp_path):
 
 def test_a_score_that_returns_nothing_is_named():
     x = np.ones((4, 3), np.float32)
-    with pytest.raises(ValueError, match="score must return an array of shape"):
+    with pytest.raises(ValueError, match="score must return an array of x's shape"):
         metrics.denoising_losses(jax.random.key(0), lambda x, t: None, x, times=[0.1])

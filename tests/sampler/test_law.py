@@ -65,7 +65,7 @@ def _exact(tau2=0.1, process=fsd.VP()):
 
 
 @pytest.mark.result("R16")
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", METHODS[:4])
 @pytest.mark.usefixtures("x64")
 def test_law_against_dense_algebra(method):
     score, initial = _score(), _initial()

@@ -141,7 +141,7 @@ def test_a_model_with_new_numbers_does_not_compile_anew(score):
         ({"process": fsd.VP()}, "the score's own"),
         ({"score": 1.0}, "score must be a function"),
         ({"score": lambda x, t: x}, "shape must be given"),
-        ({"score": lambda x, t: x[0], "shape": D}, "score must return the shape of x"),
+        ({"score": lambda x, t: x[0], "shape": D}, "score must return an array of x's shape"),
     ],
 )
 def test_refusals(score, change, message):

@@ -41,7 +41,7 @@ def settings(size: str) -> Settings:
         "draws": 4000 if quick else 40_000,
         "drawn_steps": 64,
         # A compilation each.
-        "drawn": ["ei_sde"] if quick else list(sampler.METHODS),
+        "drawn": ["ei_sde"] if quick else list(NAMES),
     }
 
 
@@ -66,7 +66,7 @@ def compute(settings: Settings, work: Work) -> Iterator[Record]:
     }
     most = max(len(times) for times in (*grids.values(), *rules.values())) - 1
     truth, start = clean.diffuse(s["delta"]), clean.diffuse(s["T"])
-    for method in sampler.METHODS:
+    for method in NAMES:
         work.tell(method)
         for K, times in grids.items():
             law = law_of_steps(score, _padded(times, most), start, method=method, denoise=False)
