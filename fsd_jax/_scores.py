@@ -188,7 +188,7 @@ def convert(
     gives noise and clean image at both ends. ``t`` may be 0 or the path's end where the formula
     divides by nothing that vanishes.
 
-    Implements: R27.
+    Implements: "Any Gaussian path".
 
     Args:
         prediction: values of the shape of `x`.
@@ -259,7 +259,7 @@ def _levels(process: Process, t: Array) -> _Levels:
 class PredictedScore:
     """A network of any parametrisation as a score, for samplers and losses.
 
-    Implements: R27.
+    Implements: "Any Gaussian path".
 
     Attributes:
         predict: ``predict(x, t)`` with the shape of ``x``, at one time.

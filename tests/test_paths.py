@@ -1,4 +1,4 @@
-"""Losses, minimisers, curves and replicates on any Gaussian path: R27."""
+"""Losses, minimisers, curves and replicates on any Gaussian path."""
 
 import inspect
 import itertools
@@ -51,7 +51,7 @@ def _velocity_loss(V, C, lam2, times, weights):
     return total
 
 
-@pytest.mark.result("R27")
+@pytest.mark.result("Any Gaussian path")
 @pytest.mark.result("R2")
 @pytest.mark.usefixtures("x64")
 def test_lbfgs_on_the_velocity_loss_finds_the_minimiser():

@@ -70,7 +70,7 @@ def test_host_time_undoes_the_integral(process):
     )
 
 
-@pytest.mark.result("R27")
+@pytest.mark.result("Any Gaussian path")
 @pytest.mark.parametrize("process", PATHS)
 @pytest.mark.usefixtures("x64")
 def test_a_path_on_its_clock_and_scale_is_variance_preserving(process):

@@ -1,4 +1,4 @@
-"""Conversions between predictions, and scores from any of them (R27)."""
+"""Conversions between predictions, and scores from any of them."""
 
 import itertools
 
@@ -34,7 +34,7 @@ def _truth(process, t):
     }  # fmt: skip
 
 
-@pytest.mark.result("R27")
+@pytest.mark.result("Any Gaussian path")
 @pytest.mark.parametrize("process", PATHS)
 @pytest.mark.usefixtures("x64")
 def test_every_prediction_from_every_other(process):

@@ -31,7 +31,7 @@ class Process(abc.ABC):
     `jax.jit` and starts no backend. All methods take times of any shape, zero included; traced
     times out of range become NaN.
 
-    Implements: R27; "Model and process".
+    Implements: "Any Gaussian path"; "Model and process".
     """
 
     @property
@@ -249,6 +249,7 @@ def check(process: Any, **times: Any) -> None:
 
 
 def library(t: Any) -> Any:
+    """`jnp` for arrays of JAX, traced ones included, else NumPy."""
     return jnp if isinstance(t, jax.Array) else np
 
 

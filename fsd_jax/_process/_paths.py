@@ -19,7 +19,9 @@ from fsd_jax._process._path import Process, host_numbers, library
 class VE(Process):
     """Variance exploding, as in EDM: ``x_t = x_0 + t xi``, so the time is the noise's deviation.
 
-    Implements: R27. Source: Karras, Aittala, Aila and Laine, "Elucidating the design space of
+    Implements: "Any Gaussian path".
+
+    Source: Karras, Aittala, Aila and Laine, "Elucidating the design space of
     diffusion-based generative models" (2022), whose ``sigma(t) = t`` this is.
 
     Example:
@@ -51,7 +53,11 @@ class VE(Process):
 class Flow(Process):
     """The straight path of flow matching: ``x_t = (1 - t) x_0 + t xi``, data at 0, noise at 1.
 
-    Its velocity is ``dx/dt = xi - x_0``. Implements: R27. Sources: Lipman et al., "Flow matching
+    Its velocity is ``dx/dt = xi - x_0``.
+
+    Implements: "Any Gaussian path".
+
+    Sources: Lipman et al., "Flow matching
     for generative modeling" (2023), and Liu, Gong and Liu, "Flow straight and fast" (2023), which
     have noise at 0; Esser et al. (2024, "Stable Diffusion 3") have it here.
 
@@ -98,7 +104,7 @@ class GaussianPath(Process):
     host is then exact in float64. They are compared by identity: keep one path, or every new one is
     compiled anew.
 
-    Implements: R27.
+    Implements: "Any Gaussian path".
 
     Args:
         signal: ``t`` to ``alpha_t``, positive before the end.

@@ -50,7 +50,7 @@ def schedule(name: str, *, steps: int) -> Schedule:
       pixels a side); before the shift a thousandth is left at either end. Its sampler is
       ``"velocity_ode"``. Labels: ``1000 t``.
 
-    Implements: R27.
+    Implements: "Any Gaussian path".
 
     Args:
         name: one of the above.

@@ -106,7 +106,7 @@ def check_stable(times: ArrayLike, method: str, dtype: DTypeLike, process: Proce
         return
     down: Any = np.asarray(times, np.float64)[::-1]
     levels = process.host_integrated_rate(down)
-    rows = Steps(down[:-1], down[1:], levels[:-1] - levels[1:])
+    rows = Steps._make((down[:-1], down[1:], levels[:-1] - levels[1:]))
     h = rows.size
     advice = (
         f"; of {h.size} steps the longest is {h.max():.3g} in the clock of rate one: take more "

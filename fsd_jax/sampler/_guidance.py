@@ -26,7 +26,9 @@ class GuidedScore:
 
     With ``w = 1`` it is the target's score; beyond, what tells it from the source is enlarged.
 
-    Implements: R16 (guidance). Source: Ho and Salimans, "Classifier-free diffusion guidance"
+    Implements: "Any Gaussian path"; "Guidance".
+
+    Source: Ho and Salimans, "Classifier-free diffusion guidance"
     (2022), whose weight is ``w - 1``.
 
     Attributes:
@@ -135,7 +137,7 @@ def guided_law(
 
     Jitted at the entry (static: `method`, `denoise`); may be vmapped.
 
-    Implements: R16 (guidance); R27.
+    Implements: R16; "Guidance".
 
     Args:
         target: score of the adapted model, ``model.linear`` of a `FewShotModel`.

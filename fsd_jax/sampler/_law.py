@@ -30,7 +30,7 @@ def generated_law(
 ) -> ThinGaussian:
     """The law of the samples that `sample` draws with a linear score, without sampling.
 
-    On any path: each step of `sample` is affine (R27). A step
+    On any path: each step of `sample` is affine. A step
     ``Y' = a Y + b s(Y, t) + sqrt(v) xi`` with ``s(y, t) = S_t (y - m_t mean)`` has
     ``Cov' = M Cov M' + v I``, ``M = a I + b S_t``; Heun's is affine too. The matrices ``S_t`` need
     not commute. Never ``D x D``. Jitted at the entry (static: `method`, `denoise`); may be vmapped.

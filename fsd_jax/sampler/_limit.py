@@ -38,7 +38,7 @@ def continuous_law(
 
     and the mean is ``m_delta mean + phi (mean at T - m_T mean)``. For ``p != 1`` the score is no
     Gaussian's, and the variance goes like ``delta^(1 - p)`` (ODE) or ``delta^(2 - 2p)`` (SDE,
-    ``p > 1/2``). Other paths than `VP` follow the same formulas on their clock and scale (R27).
+    ``p > 1/2``). Other paths than `VP` follow the same formulas on their clock and scale.
 
     Implements: R16 (continuous limit).
 

@@ -45,7 +45,7 @@ def sample(
 
     The last two freeze the clean image, DDIM as well the noise: ``Y' = alpha_s x_0 + sigma_s eps``.
     On another path than `VP` these are the steps of ``Y/sqrt(alpha^2 + sigma^2)``, which is `VP` on
-    the clock ``B = log(1 + sigma^2/alpha^2)`` (R27). ``"velocity_ode"`` and ``"velocity_heun_ode"``
+    the clock ``B = log(1 + sigma^2/alpha^2)``. ``"velocity_ode"`` and ``"velocity_heun_ode"``
     are Euler's and Heun's steps along the velocity in the path's own time: on `Flow` and `VE`
     Euler's is DDIM, and Heun's on `VE` is EDM's sampler.
 

@@ -28,6 +28,7 @@ def _dense(score, w_score, t):
 
 
 @pytest.mark.result("R16")
+@pytest.mark.result("Guidance")
 @pytest.mark.parametrize(
     ("process", "method", "ends"),
     [

@@ -1,4 +1,4 @@
-"""Samplers on any Gaussian path (R27, R16): by change of variables and by first principles."""
+"""Samplers on any Gaussian path: by change of variables and by first principles."""
 
 import jax
 import jax.numpy as jnp
@@ -85,7 +85,7 @@ CASES += [(VP, m) for m in sampler.METHODS[4:]]
 
 
 @pytest.mark.result("R16")
-@pytest.mark.result("R27")
+@pytest.mark.result("Any Gaussian path")
 @pytest.mark.parametrize(("process", "method"), CASES)
 @pytest.mark.usefixtures("x64")
 def test_law_of_the_steps(process, method):
