@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         data,
         finetune,
         metrics,
+        readout,
         task,
         unet,
     )
@@ -26,6 +27,7 @@ __all__ = [
     "data",
     "finetune",
     "metrics",
+    "readout",
     "task",
     "unet",
 ]

@@ -15,7 +15,15 @@ from fsd_jax import _checks
 from fsd_jax._process import VP
 from fsd_jax._rows import column_mean, finite, varying
 
-__all__ = ["PAPER", "PREDICTIONS", "UNet", "UNetScore", "UNetSize", "new_unet_score"]
+__all__ = [
+    "PAPER",
+    "PREDICTIONS",
+    "TimedHead",
+    "UNet",
+    "UNetScore",
+    "UNetSize",
+    "new_unet_score",
+]
 
 PREDICTIONS = ("preconditioned", "epsilon", "x0")
 """What the network's output stands for; see `UNetScore`."""
@@ -144,6 +152,33 @@ class _Upsample(eqx.Module):
         return self.conv(jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2))
 
 
+class TimedHead(eqx.Module):
+    """A last convolution whose weights are piecewise linear in ``log t``.
+
+    Attributes:
+        weight: ``(knots, colours, channels, 3, 3)``.
+        bias: ``(knots, colours)``.
+        knots: increasing ``log t``; one knot is no dependence.
+    """
+
+    weight: Float[Array, "k o c 3 3"]
+    bias: Float[Array, "k o"]
+    knots: tuple[float, ...] = eqx.field(static=True)
+
+    def __call__(self, x: Float[Array, "c h w"], t: Float[Array, ""]) -> Float[Array, "o h w"]:
+        """The output at time `t`."""
+        share = hats(jnp.log(t), self.knots)
+        kernel = jnp.tensordot(share, self.weight, 1)
+        out = jax.lax.conv_general_dilated(x[None], kernel, (1, 1), "SAME")[0]
+        return out + (share @ self.bias)[:, None, None]
+
+
+def hats(x: Float[Array, ""], knots: tuple[float, ...]) -> Float[Array, " k"]:
+    """Hat functions: one at their own knot, zero at the others, constant beyond the ends."""
+    places = jnp.asarray(knots, x.dtype)
+    return jax.vmap(lambda row: jnp.interp(x, places, row))(jnp.eye(len(knots), dtype=x.dtype))
+
+
 class UNet(eqx.Module):
     """Residual blocks down to small sides and up again, each level handed across.
 
@@ -157,7 +192,7 @@ class UNet(eqx.Module):
     middle: tuple[_Block, _Block]
     up: tuple[_Block | _Upsample, ...]
     norm: eqx.nn.GroupNorm
-    head: eqx.nn.Conv2d
+    head: eqx.nn.Conv2d | TimedHead
 
     def __init__(self, key: Key[Array, ""], *, colours: int, size: UNetSize, dtype: np.dtype):
         keys = iter(jax.random.split(key, 8 + 4 * len(size.multipliers) * (size.blocks + 2)))
@@ -202,6 +237,15 @@ class UNet(eqx.Module):
 
     def __call__(self, x: Float[Array, "c h w"], step: Float[Array, ""]) -> Float[Array, "c h w"]:
         """The output for one image at DDPM's `step`, in ``[0, 1000]``."""
+        features = self.features(x, step)
+        if isinstance(self.head, TimedHead):
+            return self.head(features, time_of_share(step / 1000))
+        return self.head(features)
+
+    def features(
+        self, x: Float[Array, "c h w"], step: Float[Array, ""]
+    ) -> Float[Array, "channels h w"]:
+        """What the last layer sees."""
         time = self.time[0](_waves(step, self.stem.out_channels))
         time = self.time[1](jax.nn.silu(time))
         x = self.stem(x)
@@ -215,7 +259,7 @@ class UNet(eqx.Module):
             if isinstance(rise, _Block):
                 x = jnp.concatenate([x, across.pop()])
             x = rise(x, time)
-        return self.head(jax.nn.silu(self.norm(x)))
+        return jax.nn.silu(self.norm(x))
 
 
 def _waves(step: Float[Array, ""], n: int) -> Float[Array, " n"]:
@@ -287,14 +331,33 @@ class UNetScore(eqx.Module):
         m, noise = self.process.signal(t), self.process.noise_variance(t)
         total = m**2 * self.variance + noise
         centred = x - m * self.mean.reshape(self.shape)
-        a, b = {
+        a, b = self._scales(m, noise)
+        out = self.net(*self._seen(centred / jnp.sqrt(total), m))
+        return a * centred + b * jnp.moveaxis(out, 0, -1), b
+
+    def head_problem(
+        self, x: Float[Array, "h w c"], eps: Float[Array, "h w c"], t: Float[Array, ""]
+    ) -> tuple[Float[Array, "channels h w"], Float[Array, "h w c"]]:
+        """What the last layer sees of a noised image, and the output that training wants there."""
+        m, noise = self.process.signal(t), self.process.noise_variance(t)
+        total = m**2 * self.variance + noise
+        centred = m * (x - self.mean.reshape(self.shape)) + jnp.sqrt(noise) * eps
+        a, b = self._scales(m, noise)
+        features = self.net.features(*self._seen(centred / jnp.sqrt(total), m))
+        return features, (-eps / jnp.sqrt(noise) - a * centred) / b
+
+    def _scales(self, m: Array, noise: Array) -> tuple[Array, Array]:
+        """``a`` and ``b``."""
+        total = m**2 * self.variance + noise
+        return {
             "epsilon": (jnp.zeros_like(m), -1 / jnp.sqrt(noise)),
             "x0": (-1 / noise, m / noise),
             "preconditioned": (-1 / total, m * jnp.sqrt(self.variance / (noise * total))),
         }[self.prediction]
-        step = 1000 * _share_of_time(-2 * jnp.log(m))
-        out = self.net(jnp.moveaxis(centred / jnp.sqrt(total), -1, 0), step)
-        return a * centred + b * jnp.moveaxis(out, 0, -1), b
+
+    def _seen(self, scaled: Array, m: Array) -> tuple[Array, Array]:
+        """The network's arguments."""
+        return jnp.moveaxis(scaled, -1, 0), 1000 * _share_of_time(-2 * jnp.log(m))
 
 
 def new_unet_score(
