@@ -21,7 +21,8 @@ from jaxtyping import Array, Float, Key
 from fsd_jax import _checks, _files
 from fsd_jax._provenance import randomness
 from fsd_jax.image import _store
-from fsd_jax.image.unet import UNetScore, time_of_share
+from fsd_jax.image._network import time_of_share
+from fsd_jax.image.unet import UNetScore
 
 __all__ = ["SETS", "TIMES", "Progress", "TrainedUNet", "UNetRecipe", "train_unet", "tuned_leaves"]
 

@@ -17,8 +17,9 @@ from jaxtyping import Array, Float, Key
 
 from fsd_jax import _checks, readout
 from fsd_jax._rows import finite
+from fsd_jax.image._network import TimedHead, hats
 from fsd_jax.image.finetune import DELTA, T
-from fsd_jax.image.unet import TimedHead, UNetScore, hats
+from fsd_jax.image.unet import UNetScore
 from fsd_jax.readout import Readout
 from fsd_jax.readout._sums import Group
 
@@ -74,9 +75,10 @@ def finetune(
 ) -> Finetuned:
     """Solve for the last layer on a few images, exactly.
 
-    Implements: R28. The head's weights are piecewise linear in ``log t`` on evenly spaced knots;
-    their number and the strength of the pull to the pre-trained head are those of the least
-    leave-one-image-out loss. There is no rate, no stopping time, and no validation image.
+    Implements: "The last layer of a network". The head's weights are piecewise linear in ``log t``
+    on evenly spaced knots; their number and the strength of the pull to the pre-trained head are
+    those of the least leave-one-image-out loss. There is no rate, no stopping time, and no
+    validation image.
 
     Args:
         key: of times and noise.

@@ -20,6 +20,8 @@ def solve(
     ``W = prior + (H + strength M)^+ (R - H prior)``: with a pseudo-inverse, so that directions that
     neither the data nor the metric see stay where the prior has them.
 
+    Implements: "The last layer of a network".
+
     Args:
         sums: of the data.
         prior: ``(p, q)``, for example the pre-trained layer.

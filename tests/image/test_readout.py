@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fsd_jax.image import readout, unet
+from fsd_jax.image import _network, readout, unet
 from fsd_jax.image.finetune import DELTA, T
 
 SIZE = unet.UNetSize(channels=4, groups=2, multipliers=(1, 2), attention=(False, False))
@@ -52,6 +52,7 @@ def _loss(score, images, key):
     return float(jnp.mean(losses))
 
 
+@pytest.mark.result("The last layer of a network")
 def test_the_sums_say_what_the_network_says(score, images, found):
     assert found.source_loss == pytest.approx(_loss(score, images, jax.random.key(1)), rel=1e-4)
 
@@ -92,7 +93,7 @@ def test_all_other_weights_keep_their_bits(score, found):
 
 def test_hats_are_shares():
     knots = (-2.0, 0.0, 1.0)
-    shares = np.array([unet.hats(jnp.float32(x), knots) for x in (-9, -2, -1, 0, 0.25, 1, 5)])
+    shares = np.array([_network.hats(jnp.float32(x), knots) for x in (-9, -2, -1, 0, 0.25, 1, 5)])
     np.testing.assert_allclose(shares.sum(axis=1), 1)
     np.testing.assert_allclose(shares[2], [0.5, 0.5, 0])
     np.testing.assert_allclose(shares[4], [0, 0.75, 0.25])

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fsd_jax.image import closed_form, unet
+from fsd_jax.image import _network, closed_form
 from fsd_jax.image.finetune import SETS, UNetRecipe, train_unet, tuned_leaves
 from fsd_jax.image.unet import PAPER, PREDICTIONS, UNet, UNetSize, new_unet_score
 
@@ -103,8 +103,8 @@ def test_times_are_those_of_the_ddpm_schedule():
     rates = np.linspace(0.1, 20, steps)
     summed = np.concatenate([[0], np.cumsum(rates) / steps])
     close = np.interp(share, np.linspace(0, 1, steps + 1), summed)
-    np.testing.assert_allclose(unet.time_of_share(share), close, rtol=1e-4, atol=1e-5)
-    again = unet._share_of_time(unet.time_of_share(share))
+    np.testing.assert_allclose(_network.time_of_share(share), close, rtol=1e-4, atol=1e-5)
+    again = _network.share_of_time(_network.time_of_share(share))
     np.testing.assert_allclose(again, share, rtol=1e-5, atol=1e-7)
 
 

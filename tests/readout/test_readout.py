@@ -46,6 +46,7 @@ def _refit(h, y, weight, prior, mu, metric):
     return prior + np.linalg.lstsq(A, b, rcond=1e-10)[0]
 
 
+@pytest.mark.result("The last layer of a network")
 @pytest.mark.parametrize("metric", _metrics(), ids=str)
 @pytest.mark.parametrize("rank", [None, 3])
 def test_solve_and_leave_one_out_equal_refits(metric, rank):
