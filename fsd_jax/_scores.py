@@ -9,7 +9,7 @@ import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ from fsd_jax import _checks, _points
 from fsd_jax._process import VP, Process, check
 
 
+@runtime_checkable
 class Score(Protocol):
     """A function of points and one time, ``(x, t)``, that returns the shape of ``x``."""
 

@@ -253,6 +253,12 @@ def test_networks_train_on_the_flow():
     assert np.isfinite(float(error.value))
 
 
+def _flow_score():
+    return fsd.LinearScore.from_decoder(
+        np.eye(D, 2, dtype=np.float32), latent_variance=1.0, process=FLOW
+    )
+
+
 # --- every argument ------------------------------------------------------------------------------
 
 TRIED = {
@@ -357,6 +363,9 @@ def test_what_is_left_takes_the_path(process):
         lambda **k: fsd.paper_formula(_moment(), latent_variance=1.0, **k),
         lambda **k: landscape.predicted_spectrum(_moment(), [0], latent_variance=1.0, **k),
         lambda **k: fsd.monte_carlo_loss(jax.random.key(0), lambda x, t: x, X, **k),
+        lambda time, **_: fsd.score_error(_flow_score(), _world(), time=time),
+        lambda time, **_: _flow_score().losses(X.astype("f"), [time], [1.0]),
+        lambda time, **_: sampler.denoised_law(_flow_score(), _world().target_law, time),
         lambda time, **k: theory.expected_kl(
             latent_dim=2, n_ta=3, latent_variance=1.0, time=2 * time, **k
         ),

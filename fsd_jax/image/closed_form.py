@@ -276,7 +276,7 @@ def heldout_losses(
     if not isinstance(score, LinearScore):
         return denoising_losses(key, score, x, times=times, process=process)
     _checks.key("key", key)
-    process_of(score, process)
+    process_of(score, process).admit(times=times)
     flat = samples_of("x", x)
     if flat.shape[1] != score.mean.shape[0]:
         raise ValueError(f"x has {flat.shape[1]} entries a sample, the score {score.mean.shape[0]}")

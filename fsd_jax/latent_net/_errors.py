@@ -82,6 +82,7 @@ def net_score_error(
     _checks.instance("problem", problem, LinearProblem)
     dtype = score.decoder.dtype
     t, w, _ = _checks.times_and_weights(None, times, weights, dtype)
+    score.net.process.admit(times=times)
     if score.decoder.shape[0] != problem.A_ta.shape[0]:
         raise ValueError(
             f"score and problem must have the same D, got {score.decoder.shape[0]} "

@@ -12,8 +12,9 @@ import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, Key
 
-from fsd_jax import _checks, _linalg, _process
+from fsd_jax import _checks, _linalg, _points, _process
 from fsd_jax._process import VP, Process
+from fsd_jax._scores import levels
 from fsd_jax.simulate._inputs import draw_dtype, in_range
 
 FORMS = ("preconditioned", "paper")
@@ -37,6 +38,7 @@ class ReLUNet:
         f = g z + c F(z/sqrt(m^2 v + s2), log(m^2 v/s2)/2, m, sigma),
         g = m^2 v/(m^2 v + s2),   c^2 = m^2 v s2/(m^2 v + s2).
 
+    On another path than `VP` the last two are divided by ``sqrt(m^2 + sigma^2)``.
     Its last layer starts at zero, so that training starts from the Gaussian model.
 
     Implements: Appendix A (class of networks); "Networks (Section 4)".
@@ -135,8 +137,8 @@ class ReLUNet:
         Raises:
             ValueError: points of another dimension, or times that are not positive or do not fit.
         """
-        z = _points("z", z, self.layers[-1][0].shape[-1])
-        t = _times(t, z)[..., None]
+        z, t = _at_points("z", z, t, self.layers[-1][0].shape[-1])
+        t = jnp.broadcast_to(t, z.shape[:-1])[..., None]
         f = self._plain(z, t) if self.form == "paper" else self._preconditioned(z, t)
         if self.output_bound is None:
             return f
@@ -191,9 +193,8 @@ class NetScore:
         Raises:
             ValueError: points of another dimension, or times that are not positive or do not fit.
         """
-        x = _points("x", x, self.decoder.shape[-2])
-        t = _times(t, x)
-        noise = self.net.process.noise_variance(t)[..., None]
+        x, t = _at_points("x", x, t, self.decoder.shape[-2])
+        noise = levels(self.net.process, t)[1]
         clean = _linalg.matmul(self.net(_linalg.matmul(x, self.decoder), t), self.decoder.T)
         return (clean - x) / noise
 
@@ -214,20 +215,9 @@ def check_output_bound(output_bound: float | None) -> float | None:
     return float(_checks.positive("output_bound", output_bound, np.float64, ndim=(0,))[0])
 
 
-def _points(name: str, x: ArrayLike, dim: int) -> Float[Array, "*batch dim"]:
+def _at_points(
+    name: str, x: ArrayLike, t: ArrayLike, dim: int
+) -> tuple[Float[Array, "*batch dim"], Float[Array, "*times"]]:
+    """Points and times that fit, in the dtype of the points."""
     points, _ = _checks.floating(name, x)
-    if not points.ndim or points.shape[-1] != dim:
-        raise ValueError(f"{name} must have {dim} columns, got shape {tuple(points.shape)}")
-    return points
-
-
-def _times(t: ArrayLike, x: Float[Array, "*batch dim"]) -> Float[Array, "*batch"]:
-    times = in_range("t", t, x.dtype)
-    batch = x.shape[:-1]
-    if times.ndim > len(batch) or any(
-        a not in (1, b) for a, b in zip(times.shape[::-1], batch[::-1], strict=False)
-    ):
-        raise ValueError(
-            f"t must be one time or of the batch's shape {batch}, got shape {tuple(times.shape)}"
-        )
-    return jnp.broadcast_to(times, batch)
+    return _points.at_points(name, points, t, dim=dim, dtype=points.dtype)

@@ -6,7 +6,7 @@ multiple of the identity; only then does the initial law enter.
 """
 
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -87,6 +87,7 @@ def denoised_law(score: LinearScore, law: ThinGaussian, t: ArrayLike) -> ThinGau
     """
     score, checked = checked_pair(score, law, name="law")
     time = jnp.asarray(_checks.time("t", t, score.basis.dtype))
+    score.process.admit(t=t)
     if time.ndim:
         raise ValueError(f"t must be one time, got shape {time.shape}")
     return law_of_estimates(score, checked, time)
@@ -98,6 +99,7 @@ def law_of_estimates(score: LinearScore, law: ThinGaussian, t: Float[Array, ""])
     return arrive(score, then(_nothing(score), score, tweedie(t, score.process), t), law)
 
 
+@runtime_checkable
 class AffineScore(Protocol):
     """What of a score its law needs: in coordinates of the basis and one more, see `affine_of`."""
 

@@ -127,6 +127,7 @@ def score_error(
     _checks.same_rows(score=score.basis, problem=problem.A_ta)
     dtype = jnp.promote_types(score.basis.dtype, problem.A_ta.dtype)
     t, w, status = _checks.times_and_weights(time, times, weights, dtype)
+    score.process.admit(time=time, times=times)
     ours, truth = jax.tree.map(lambda a: jnp.asarray(a, dtype), (score, problem.target_law))
     return _score_error_jitted(ours, truth, t, w) + _points.nan_if(status, dtype)
 

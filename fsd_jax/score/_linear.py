@@ -232,6 +232,7 @@ class LinearScore:
         ambient, dtype = self.basis.shape[0], self.basis.dtype
         x = _points.vectors("x", x, dim=ambient, dtype=dtype)
         t, w, bad = _checks.times_and_weights(None, times, weights, dtype)
+        self.process.admit(times=times)
         y = x - self.mean
         inside = _linalg.matmul(y, self.basis)
         outside = jnp.sum((y - _linalg.matmul(inside, self.basis.T)) ** 2, axis=1)

@@ -72,11 +72,11 @@ def _score():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: NET(jnp.ones((5, 3)), 0.5), "z must have 2 columns"),
+        (lambda: NET(jnp.ones((5, 3)), 0.5), "z must have 2 entries"),
         (lambda: NET(jnp.ones((5, 2)), 0.0), "t must be"),
         (lambda: NET(jnp.ones((5, 2)), jnp.full(5, -1.0)), "t must be"),
         (lambda: NET(jnp.ones((5, 2)), jnp.ones(4)), "t must be one time"),
-        (lambda: _score()(jnp.ones((5, 2)), 0.5), "x must have 6 columns"),
+        (lambda: _score()(jnp.ones((5, 2)), 0.5), "x must have 6 entries"),
         (lambda: _score()(jnp.ones((5, 6)), 0.0), "t must be"),
         (lambda: _score()(np.ones((5, 6), bool), 0.5), "x must be"),
         (lambda: latent_net.ReLUNet.create(0, latent_dim=2), "key"),
