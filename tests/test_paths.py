@@ -180,9 +180,7 @@ def test_the_integrated_minimiser_of_the_replicates_is_the_closed_form(process):
     """Its one ratio rho is ``e/a`` of R2, in units of the truth's variance."""
     variance, lam2 = 2.0, 1.3
     spectra = SimpleNamespace(diagonal=jnp.zeros((2, 1)))
-    source = SimpleNamespace(
-        eps=jnp.full(1, lam2 / variance - 1), lam2=jnp.full(1, lam2 / variance)
-    )
+    source = (jnp.full(1, lam2 / variance - 1), jnp.full(1, lam2 / variance))
     measures = Measures(
         spectra, source, jnp.asarray(9.0), jnp.full((1, 1), variance),
         jnp.full((1, 1), 0.3), process,
