@@ -8,12 +8,13 @@ import numpy as np
 
 import fsd_jax as fsd
 from benchmarks import drawing
+from benchmarks.records import Record
 from benchmarks.studies.linear.gain.judging import AS_IS
 from benchmarks.table import Table
 from fsd_jax._files import write_atomically
 from fsd_jax.image import data
 
-REGIMES = ("1: nothing helps", "2: few-shot gains", "3: scratch catches up")
+REGIMES = ("1: nothing helps", "2: few-shot gains", "3: scratch\ncatches up")
 
 
 def regimes(table: Table) -> Any:
@@ -33,15 +34,10 @@ def regimes(table: Table) -> Any:
     rows = table.select(data=AS_IS)
     drawing.points(axis, rows, "n_ta", 3, label="an unrelated source as it is", line=True)
     drawing.log_axes(axis, "n_ta", "expected score error", "")
-    crossing = min(
-        r["n_ta"]
-        for r in table.select(data="sweep", method="rank", n_s=small)
-        if r["value"] <= rows_at(table, small, r["n_ta"])
-        and r["n_ta"] >= d
-    )
+    crossing = _crossing(table, small)
     for place in (d, crossing):
         axis.axvline(place, color="0.6", lw=0.8)
-    ends = [1, d, crossing, max(r["n_ta"] for r in table.present(data="sweep")) * 1.4]
+    ends = [1, d, crossing, max(r["n_ta"] for r in table.present(data="sweep")) * 2]
     for words, left, right in zip(REGIMES, ends, ends[1:], strict=False):
         middle = (left * right) ** 0.5
         axis.text(middle, 300, words, ha="center", va="top", fontsize=8, color="0.3")
@@ -50,5 +46,45 @@ def regimes(table: Table) -> Any:
     return figure
 
 
-def rows_at(table: Table, n_s: int, n_ta: int) -> float:
-    return table.one(data="sweep", method="orthonormal", n_s=n_s, n_ta=n_ta)["value"]
+def _crossing(table: Table, n_s: int) -> int:
+    """The least number of target samples at which scratch is level with few-shot."""
+    found = {m: table.select(data="sweep", method=m, n_s=n_s) for m in ("rank", "orthonormal")}
+    few = {row["n_ta"]: row["value"] for row in found["orthonormal"]}
+    past = [r["n_ta"] for r in found["rank"] if r["n_ta"] >= r["d"]]
+    return min(n for n in past if _value(found["rank"], n) <= few[n])
+
+
+def _value(rows: list[Record], n_ta: int) -> float:
+    return next(r["value"] for r in rows if r["n_ta"] == n_ta)
+
+
+def adapted(_table: Table) -> Any:
+    """Ten targets, what `fsd_jax.adapt` makes of them, and the source that it knows."""
+    task = data.avatars(size=28, source=600)
+    source, target = (np.asarray(each, np.float32) for each in (task.source, task.target))
+    model = fsd.adapt(source, target)
+    lines = {
+        "the source: ten of 600 drawn faces with hair": source[:10],
+        "the target: ten bald ones, all that is given": target,
+        "ten samples of the adapted model": np.asarray(model.sample(jax.random.key(0), 10)),
+    }
+    figure, axes = drawing.canvas(len(lines), 10, figsize=(6.4, 2.5))
+    for (title, images), line in zip(lines.items(), axes, strict=True):
+        line[0].set_title(title, loc="left", fontsize=8).set_in_layout(False)
+        for axis, image in zip(line, images, strict=True):
+            axis.imshow(np.clip(image, 0, 1), interpolation="nearest")
+            axis.axis("off")
+    return figure
+
+
+PICTURES = {"regimes": regimes, "adapted": adapted}
+"""By file name, from the table of the study `gain`."""
+
+
+def write(table: Table, folder: Path) -> None:
+    """Draw them all."""
+    for name, draw in PICTURES.items():
+        figure = draw(table)
+        write_atomically(
+            folder / f"{name}.png", lambda file, f=figure: f.savefig(file, format="png", dpi=150)
+        )

@@ -8,6 +8,7 @@ from typing import Any
 from benchmarks import text
 from benchmarks.records import Record
 from benchmarks.studies.images import ten_images
+from benchmarks.studies.linear.gain.judging import AS_IS, COMPLETED
 from benchmarks.studies.networks import memorisation, pretraining
 from benchmarks.studies.speed import simulate, solve
 from benchmarks.study import Study, mean
@@ -80,6 +81,18 @@ def agreement(table: Table) -> text.Lines:
 
 
 GAPS = {"loss_gap": "largest relative loss gap", "projector_distance": "largest projector distance"}
+
+
+def gain(table: Table) -> text.Lines:
+    """Exact laws and drawn data by estimator, at the numbers that have both."""
+    names = {"rank": "from scratch", "orthonormal": "few-shot"}
+    large = max(table.settings["n_s"])
+    rows = [r | {"as": names[r["method"]]} for r in table.present(data="sweep", n_s=large)]
+    for data, name in ((COMPLETED, "few-shot, completed"), (AS_IS, "source as it is")):
+        rows += [r | {"as": name} for r in table.present(data=data)]
+    both = {r["n_ta"] for r in rows if r["data"] == "sweep"}
+    rows = sorted((r for r in rows if r["n_ta"] in both), key=lambda r: r["n_ta"])
+    return text.pivot(rows, ("n_ta",), lambda r: r["as"], text.short)
 
 
 def solved(table: Table) -> text.Lines:
@@ -242,6 +255,7 @@ def _own(study: Study, *columns: str) -> tuple[str, Maker]:
 
 TABLES: dict[str, tuple[str, Maker]] = {
     "agreement": ("agreement", agreement),
+    "gain": ("gain", gain),
     "solve": ("solve", solved),
     "optimise": ("optimise", raced),
     "slopes": ("linear-rates", slopes),
