@@ -68,9 +68,10 @@ def adapted(_table: Table) -> Any:
         "the target: ten bald ones, all that is given": target,
         "ten samples of the adapted model": np.asarray(model.sample(jax.random.key(0), 10)),
     }
-    figure, axes = drawing.canvas(len(lines), 10, figsize=(6.4, 2.5))
+    figure, axes = drawing.canvas(len(lines), 10, figsize=(6.4, 2.7))
     for (title, images), line in zip(lines.items(), axes, strict=True):
-        line[0].set_title(title, loc="left", fontsize=8).set_in_layout(False)
+        words = line[0].text(0, 1.06, title, transform=line[0].transAxes, fontsize=8)
+        words.set_in_layout(False)
         for axis, image in zip(line, images, strict=True):
             axis.imshow(np.clip(image, 0, 1), interpolation="nearest")
             axis.axis("off")

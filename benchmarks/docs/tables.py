@@ -36,6 +36,15 @@ UNET = {
     "closed_form": "closed form, d = 32",
     "exact_everything": "exact optimum of everything tuned",
 }
+LINEAR = {
+    "closed_form": "the paper's class in closed form, d = 32",
+    "closed_form_wide": "the same, d = 512",
+    "adapted": "`adapt`",
+    "source": "U-Net, source as is",
+    "everything": "U-Net, everything tuned, at its best step",
+    "encoder_decoder": "U-Net, encoder and decoder tuned, at its best step",
+}
+SETS = {"avatars": "faces", "critters": "critters"}
 MEASURES = {
     "f_mem": "copies",
     "target_share": "judged of the target",
@@ -135,11 +144,16 @@ def slopes(table: Table) -> text.Lines:
     """Slopes of the linear rates with their intervals."""
     found = []
     for row in table.present(data="slopes"):
-        axis = row["metric"].removeprefix("slope_in_")
         interval = f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
-        exact = f"{row['exact']:.3f}"
-        line = {"slope in": axis, "from": f"{row['fitted_from']:g}", "d": str(row["d"])}
-        found.append(line | {"measured": interval, "exact": exact, "bound": f"{row['bound']:g}"})
+        found.append(
+            {
+                "slope in": row["metric"].removeprefix("slope_in_"),
+                "fitted from": f"{row['fitted_from']}",
+                "measured": interval,
+                "exact": f"{row['exact']:.3f}",
+                "the bound's": f"{row['bound']:g}",
+            }
+        )
     return found
 
 
@@ -211,6 +225,21 @@ def unet(table: Table, data: str) -> text.Lines:
     return text.pivot(rows, ("tuned", "steps"), lambda r: MEASURES[r["metric"]], _value)
 
 
+def linear(table: Table) -> text.Lines:
+    """Losses of closed forms beside the least that a U-Net reached, means over draws."""
+    rows = table.present(metric="heldout_loss")
+    means = pooled(rows, ("data", "method", "step"))
+    found = []
+    for method, name in LINEAR.items():
+        line = {"model": name}
+        for row in sorted(means, key=lambda r: r["value"], reverse=True):
+            # The last one, the least, stays.
+            if row["method"] == method:
+                line[SETS[row["data"]]] = text.short(row)
+        found.append(line)
+    return found
+
+
 def digits(table: Table) -> text.Lines:
     """The noise prediction error of each method at each number of zeros."""
     rows = table.present(metric="noise_mse")
@@ -270,6 +299,7 @@ TABLES: dict[str, tuple[str, Maker]] = {
     "garments": ("images", partial(images, data=GARMENTS, measures=["target_share"])),
     "unet-faces": ("unet", partial(unet, data="avatars")),
     "unet-critters": ("unet", partial(unet, data="critters")),
+    "closed-forms": ("unet", linear),
     "digits": ("digits", digits),
     "rates": ("section4-rates", rates),
     "pretraining": _own(pretraining.STUDY, "data", "shift", "fewshot", "scratch"),

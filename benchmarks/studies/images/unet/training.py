@@ -128,6 +128,7 @@ def _scores(
     yield "source", 0, source
     yield "closed_form", 0, fsd.finetune(setting.pretrained, draw.shots).linear
     yield "closed_form_wide", 0, _wide(setting, draw)
+    yield "adapted", 0, fsd.adapt(setting.source, draw.shots).linear
     yield "exact_everything", 0, fsd.EmpiricalScore.from_samples(draw.shots)
     for number, which in enumerate(SETS if draw.number == 0 else RIVALS):
         marks: dict[int, UNetScore] = {}
