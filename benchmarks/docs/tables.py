@@ -231,7 +231,7 @@ def linear(table: Table) -> text.Lines:
     means = pooled(rows, ("data", "method", "step"))
     found = []
     for method, name in LINEAR.items():
-        line = {"model": name}
+        line = {"model": name} | dict.fromkeys(SETS.values(), "")
         for row in sorted(means, key=lambda r: r["value"], reverse=True):
             # The last one, the least, stays.
             if row["method"] == method:
