@@ -61,8 +61,13 @@ def short(row: Record) -> str:
     """Value and standard error in little room."""
     if row["value"] is None:
         return "-"
-    error = "" if row["stderr"] is None else f" +-{row['stderr']:.1g}"
-    return f"{row['value']:.3g}{error}"
+    error = "" if row["stderr"] is None else f" +-{digits(row['stderr'], 1)}"
+    return f"{digits(row['value'], 3)}{error}"
+
+
+def digits(value: float, count: int) -> str:
+    """At most so many digits, without a power of ten below a million."""
+    return f"{float(f'{value:.{count}g}'):g}"
 
 
 def times(value: float, other: float) -> str:

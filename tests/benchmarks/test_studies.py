@@ -1,7 +1,6 @@
 """Every study: what it declares, and what it says, shows and draws of any table, whole or empty."""
 
 import json
-import pathlib
 import sys
 import types
 
@@ -10,7 +9,8 @@ import numpy as np
 import pytest
 
 import fsd_jax as fsd
-from benchmarks import making, pictures, records, table, text
+from benchmarks import making, pictures, table, text
+from benchmarks.docs.filling import kept
 from benchmarks.records import record
 from benchmarks.studies.images import digits, images
 from benchmarks.studies.images.unet import STUDY as UNET
@@ -22,20 +22,13 @@ from fsd_jax import latent_net
 from fsd_jax.image import data, metrics
 from tests.paper_figures.record import read
 
-KEPT = pathlib.Path(records.__file__).parent / "results"
-
 # Old records: one has other rows than its study now, one has one part of them only.
 OTHER, PARTS = {"linear-rates"}, {"kept memorisation"}
 
 
 def _kept():
     """The tables of the committed records, and some that rules are tested on."""
-    rows = [r for path in sorted(KEPT.glob("*/*.jsonl")) for r in records.read(path)]
-    found = {}
-    for name in dict.fromkeys(r["case"] for r in rows if r["case"] not in OTHER):
-        study, own = studies()[name], [r for r in rows if r["case"] == name]
-        asked = study.asked(own[0]["size"])
-        found[f"kept {name}"] = table.of_rows(name, own, asked, study.measured)
+    found = {f"kept {name}": held for name, held in kept().items() if name not in OTHER}
     drawn = ("theorem-4.3", "memorisation", "figure-1", "u-net")
     return found | {f"figure {name}": read()[name] for name in drawn}
 

@@ -24,6 +24,8 @@ TITLES = {
     "outermost": "outermost blocks tuned (first 1 down, last 1 up)",
     "real": "other images of the target",
     "closed_form": "closed form: linear encoder and decoder",
+    "closed_form_wide": "closed form with 512 directions",
+    "adapted": "adapted by leave-one-out",
     "exact_everything": "exact optimum of everything tuned",
 }
 PANELS = {

@@ -30,6 +30,8 @@ METRICS = (
     "kernel_distance",
     "heldout_loss",
 )
+WIDE = 512
+"""Directions of a closed form that leaves out little of the source."""
 EVERY = 100
 """Steps between checkpoints of pre-training."""
 
@@ -125,6 +127,8 @@ def _scores(
     """Name, steps and score of every method; no score where training diverged at that step."""
     yield "source", 0, source
     yield "closed_form", 0, fsd.finetune(setting.pretrained, draw.shots).linear
+    yield "closed_form_wide", 0, _wide(setting, draw)
+    yield "adapted", 0, fsd.adapt(setting.source, draw.shots).linear
     yield "exact_everything", 0, fsd.EmpiricalScore.from_samples(draw.shots)
     for number, which in enumerate(SETS if draw.number == 0 else RIVALS):
         marks: dict[int, UNetScore] = {}
@@ -147,6 +151,11 @@ def _scores(
         yield from ((which, step, score) for step, score in marks.items())
         if done.diverged_at is not None:
             yield which, done.diverged_at, None
+
+
+def _wide(setting: Setting, draw: Draw) -> fsd.LinearScore:
+    wide = min(WIDE, len(setting.source) - 1, draw.shots[0].size)
+    return fsd.finetune(fsd.pretrain(setting.source, latent_dim=wide), draw.shots).linear
 
 
 def _pretrained(s: Settings, work: Work, setting: Setting, key: jax.Array) -> UNetScore:

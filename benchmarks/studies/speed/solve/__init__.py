@@ -140,7 +140,7 @@ def _projector_error(basis: np.ndarray, truth: np.ndarray) -> float:
     return float(np.sqrt(2) * np.linalg.norm(outside))
 
 
-def _timed(table: Table) -> dict[str, list[Record]]:
+def timed(table: Table) -> dict[str, list[Record]]:
     """Rows with a time by problem, the quickest first."""
     rows = [r for r in table.rows if r["value"] is not None]
     names = dict.fromkeys(r["data"] for r in rows)
@@ -150,14 +150,14 @@ def _timed(table: Table) -> dict[str, list[Record]]:
     }
 
 
-def _peers(rows: list[Record]) -> list[Record]:
+def rivals(rows: list[Record]) -> list[Record]:
     """What others offer at equal accuracy; the floor checks nothing and is no peer."""
     return [r for r in rows if r["method"] not in (OURS, FLOOR) and r["status"] == "ok"]
 
 
 def draw(table: Table) -> Any:
     """Times as ratios to the fastest peer of equal accuracy; hollow where less accurate."""
-    problems = _timed(table)
+    problems = timed(table)
     sides = [len(rows) for rows in problems.values()]
     figure, axes = drawing.canvas(
         max(len(sides), 1),
@@ -166,7 +166,7 @@ def draw(table: Table) -> Any:
         height_ratios=sides or [1],
     )
     for axis, (name, rows) in zip(axes[:, 0], problems.items(), strict=False):
-        unit = min((r["value"] for r in _peers(rows)), default=rows[0]["value"])
+        unit = min((r["value"] for r in rivals(rows)), default=rows[0]["value"])
         for i, row in enumerate(reversed(rows)):
             color = "#1f6fb4" if row["method"] == OURS else "#8c8c8c"
             filled = row["status"] == "ok"
@@ -187,9 +187,9 @@ def draw(table: Table) -> Any:
 def finding(table: Table) -> str:
     """How many times longer the fastest peer of equal accuracy takes, on each problem."""
     said = []
-    for name, rows in _timed(table).items():
+    for name, rows in timed(table).items():
         own = [r for r in rows if r["method"] == OURS]
-        peers = _peers(rows)
+        peers = rivals(rows)
         if own and peers:
             pair = (own[0], peers[0])
             ratio = peers[0]["value"] / own[0]["value"]
@@ -207,7 +207,7 @@ def _milliseconds(row: Record) -> str:
 def lines(table: Table) -> text.Lines:
     """One line a problem and method: its time, how many floors that is, its accuracy."""
     found = []
-    for name, rows in _timed(table).items():
+    for name, rows in timed(table).items():
         for r in rows:
             found.append(
                 {
