@@ -38,8 +38,7 @@ UNET = {
 }
 LINEAR = {
     "closed_form": "the paper's class in closed form, d = 32",
-    "closed_form_wide": "the same, d = 512",
-    "adapted": "`adapt`",
+    "closed_form_wide": "the same, d = 512 (one draw)",
     "source": "U-Net, source as is",
     "everything": "U-Net, everything tuned, at its best step",
     "encoder_decoder": "U-Net, encoder and decoder tuned, at its best step",

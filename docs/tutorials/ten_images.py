@@ -73,8 +73,8 @@ print(report)
 #   to image, so the difference is known much better than either loss.
 # - **directions found** says how many directions ten images can show at all. For all others the
 #   model relies on the source.
-# - The last line is the answer. It says *yes* only if the gain is above about two standard errors, by
-#   Student's t.
+# - The last line is the answer. It says *yes* only if the gain is above about two standard errors,
+#   by Student's t.
 #
 # The answer is about this draw of ten. Most people have no held-out images; then the report leaves
 # out one of the ten at a time and refits.
