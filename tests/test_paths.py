@@ -142,6 +142,8 @@ def test_curves_are_those_of_the_clock(process):
         (theory.expected_score_error, size | dict(estimator="scratch"), c2),
         (theory.expected_score_error, size, c2),
         (theory.expected_kl, size, 1.0),
+        (theory.expected_score_error, few, c2),
+        (theory.expected_kl, few, 1.0),
         (theory.expected_subspace_error, size, 1.0),
         (theory.subspace_error_variance, size, 1.0),
         (theory.source_subspace_error, perfect, 1.0),

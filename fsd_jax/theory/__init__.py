@@ -9,8 +9,6 @@ from fsd_jax.theory._bounds import (
     theorem_5_2,
 )
 from fsd_jax.theory._curves import (
-    expected_kl,
-    expected_score_error,
     expected_subspace_error,
     source_subspace_error,
     subspace_error_variance,
@@ -25,6 +23,7 @@ from fsd_jax.theory._expansions import (
 from fsd_jax.theory._lemmas import lemma_b_1, lemma_b_2, lemma_d_1, lemma_d_2, lemma_d_3
 from fsd_jax.theory._planner import SampleSize, plan
 from fsd_jax.theory._rates import Slope, loglog_slope
+from fsd_jax.theory._score_curves import expected_kl, expected_score_error
 from fsd_jax.theory._table_one import samples_by_rule, table_one
 from fsd_jax.theory._wishart import wishart_covariance, wishart_mean
 

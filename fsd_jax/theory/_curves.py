@@ -1,10 +1,9 @@
-"""Expected errors as functions of the sample sizes, exact where an exact form is known."""
+"""Expected errors of the subspace as functions of the sample sizes, exact or asymptotic."""
 
 import math
 from fractions import Fraction
 
 import numpy as np
-from jax.typing import ArrayLike
 
 from fsd_jax import _checks
 from fsd_jax._process import VP, Process
@@ -15,145 +14,9 @@ from fsd_jax.theory._wishart import (
     Centred,
     centred_covariance,
     centred_mean,
-    log_tail,
 )
 
-ESTIMATORS = ("scratch", "orthonormal")
 METHODS = ("exact", "asymptotic")
-
-
-def expected_score_error(
-    *,
-    latent_dim: int,
-    n_ta: int,
-    latent_variance: float,
-    n_s: int | None = None,
-    time: ArrayLike | None = None,
-    times: ArrayLike | None = None,
-    weights: ArrayLike | None = None,
-    estimator: str = "orthonormal",
-    process: Process = VP(),
-) -> float:
-    """Exact ``E || s - grad log q_t ||^2`` for an isotropic latent without residual noise.
-
-    A direction whose variance is taken to be ``c`` instead of ``lambda^2`` contributes
-
-        F(c) = sum_k w_k m^4 (c - lambda^2)^2 / ((m^2 c + s2)^2 (m^2 lambda^2 + s2)).
-
-    Training from scratch takes the eigenvalues of the target's second moment, in whose basis the
-    truth is isotropic: ``E sum_i F(lambda^2 s_i)`` over a Wishart mean's eigenvalues. The
-    orthonormal few-shot model finds ``min(d, n_ta)`` directions exactly and gives them the source's
-    variance, ``lambda^2 chi^2/(d n_s)``; those that the target does not show contribute ``F(0)``.
-
-    Implements: R8 (both sides of the few-shot gain), by R19's expectation.
-
-    Args:
-        latent_dim: ``d``.
-        n_ta: number of target samples.
-        latent_variance: ``lambda^2``.
-        n_s: number of source samples; None is a perfect source. Training from scratch ignores it.
-        time: a single ``t``, or
-        times: ``(K,)`` times with
-        weights: ``(K,)`` weights, ``1/K`` each by default.
-        estimator: ``"scratch"``, or ``"orthonormal"`` (without completion; one variance for all
-            directions, as `pretrain` fits it with ``isotropic=True``).
-        process: forward process.
-
-    Returns:
-        The expected error.
-
-    Raises:
-        ValueError: values out of range or an unknown estimator.
-
-    Example:
-        >>> from fsd_jax import theory
-        >>> size = dict(latent_dim=8, n_ta=8, latent_variance=1.0, time=0.5)
-        >>> f"{theory.expected_score_error(**size, estimator='scratch'):.2f}"
-        '5.58'
-        >>> f"{theory.expected_score_error(**size, n_s=10_000):.2e}"
-        '7.36e-05'
-    """
-    t, w, _ = _checks.times_and_weights(time, times, weights, np.float64)
-    gain, rest, level = shares(latent_variance, t, process)
-
-    def error(s: np.ndarray, deviation: np.ndarray) -> np.ndarray:
-        off = gain * deviation[:, None] / (rest + gain * s[:, None])
-        return (off**2 / level) @ w
-
-    return _expected(error, latent_dim, n_ta, n_s, estimator)
-
-
-def expected_kl(
-    *,
-    latent_dim: int,
-    n_ta: int,
-    latent_variance: float,
-    time: float,
-    n_s: int | None = None,
-    estimator: str = "orthonormal",
-    process: Process = VP(),
-) -> float:
-    """Exact mean Kullback-Leibler divergence at ``t`` of the model from the truth, in nats.
-
-    Both are Gaussian. A direction whose variance is taken to be ``c`` contributes
-
-        F(c) = (log(1 + y) - y/(1 + y))/2,   1 + y = (m^2 c + s2)/(m^2 lambda^2 + s2),
-
-    and the estimators find the same variances as in `expected_score_error`.
-
-    Implements: R8 and R19, for the divergence.
-
-    Args:
-        latent_dim: ``d``.
-        n_ta: number of target samples.
-        latent_variance: ``lambda^2``.
-        time: the ``t`` at which the two laws are compared; early stopping is at a small one.
-        n_s: number of source samples; None is a perfect source. Training from scratch ignores it.
-        estimator: ``"scratch"`` or ``"orthonormal"``.
-        process: forward process.
-
-    Returns:
-        The expected divergence.
-
-    Raises:
-        ValueError: values out of range or an unknown estimator.
-
-    Example:
-        >>> from fsd_jax import theory
-        >>> size = dict(latent_dim=8, n_ta=8, latent_variance=1.0, time=0.5)
-        >>> f"{theory.expected_kl(**size, estimator='scratch'):.3f}"
-        '0.904'
-        >>> f"{theory.expected_kl(**size, n_s=10_000):.1e}"  # m^4/(2 n_s)
-        '1.8e-05'
-    """
-    t = _checks.positive("time", time, np.float64, ndim=(0,))[0]
-    gain, rest, _ = shares(latent_variance, t, process)
-
-    def divergence(s: np.ndarray, deviation: np.ndarray) -> np.ndarray:
-        y, whole = gain * deviation, rest + gain * s
-        return (y**2 / whole + log_tail(y, 1, whole)) / 2
-
-    return _expected(divergence, latent_dim, n_ta, n_s, estimator)
-
-
-def _expected(
-    error: Centred,
-    latent_dim: int,
-    n_ta: int,
-    n_s: int | None,
-    estimator: str,
-) -> float:
-    """Expected sum over directions of an `error` that depends on ``s = c/lambda^2`` alone."""
-    _checks.choice("estimator", estimator, ESTIMATORS)
-    d, n = sizes(latent_dim, n_ta, exact=estimator == "scratch")
-    if estimator == "scratch":
-        return float(centred_mean(error, dim=d, n=n))
-    found = min(d, n)
-    each = np.zeros(())
-    if n_s is not None:
-        # One dimension: the mean of squares, that is chi-square over its degrees of freedom.
-        each = centred_mean(error, dim=1, n=draws(d, n_s))
-    return float(found * each + (d - found) * error(np.zeros(1), -np.ones(1))[0])
 
 
 def expected_subspace_error(

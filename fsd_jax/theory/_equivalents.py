@@ -7,7 +7,7 @@ from jax.typing import ArrayLike
 
 from fsd_jax import _checks, _process
 from fsd_jax._process import VP, Process
-from fsd_jax.theory._wishart import MOST_SAMPLES
+from fsd_jax.theory._wishart import MOST_SAMPLES, log_tail
 
 STEPS = 200
 """Newton's iteration is monotone and needs about ten; this is only a fence."""
@@ -51,10 +51,9 @@ def deterministic_equivalent(
         (kappa^2/s2^2 - 1) tr S(S+kappa)^-2/(1 - gam) - (kappa/s2) tr (S+kappa)^-1 + tr (S+s2)^-1,
         gam = tr S^2 (S+kappa)^-2/n,
 
-    from the resolvent's derivative and its companion with ``S`` between two resolvents. Unlike
-    `expected_score_error` it is not exact, but it takes any spectrum: residual noise, diagonal
-    latents, real images. It leaves out what real data add at the next order, a share of about one
-    over the degrees of freedom: ``d^2/n`` stands where ``d(d+1)/n`` is exact.
+    from the resolvent's derivative and its companion with ``S`` between two resolvents. It leaves
+    out what real data add at the next order, a share of about one over the degrees of freedom:
+    ``d^2/n`` stands where ``d(d+1)/n`` is exact. `expected_score_error` with ``spectrum=`` has it.
 
     Implements: the deterministic equivalent of sample covariances, see docs/equations;
     "Deterministic equivalents (any spectrum)".
@@ -123,3 +122,69 @@ def _extra_noise(S: np.ndarray, counts: np.ndarray, n: int, s2: float) -> float:
             break
         extra -= step
     return float(extra)
+
+
+def plug_in_score_error(spectrum: np.ndarray, n: int, t: float, process: Process) -> float:
+    """`deterministic_equivalent`'s error and what real data add to it."""
+    first = deterministic_equivalent(spectrum=spectrum, n_ta=n, time=t, process=process)
+    return first.score_error + _real_part(spectrum, n, t, process)[1]
+
+
+def plug_in_divergence(spectrum: np.ndarray, n: int, t: float, process: Process) -> float:
+    """Mean divergence of the plug-in law from the truth, with what real data add to it.
+
+    With ``theta = s2/kappa = 1 - eta`` and ``y = eta S/(S + s2)`` the first part is
+
+        (1/2) sum [y^2/(1 - y) + (log(1 - y) + y)] - (n/2) (log(1 - eta) + eta),
+
+    in which only terms of the second order are left.
+    """
+    S, s2, extra = _noised(spectrum, n, t, process)
+    eta = np.asarray(extra / (s2 + extra))
+    y = eta * S / (S + s2)
+    whole = s2 / (s2 + extra) * (s2 + extra + S) / (S + s2)
+    first = np.sum(y**2 / whole + log_tail(-y, 1, whole))
+    first -= n * log_tail(-eta, 1, s2 / (s2 + extra))
+    return float(first) / 2 + _real_part(spectrum, n, t, process)[0]
+
+
+def _noised(
+    spectrum: np.ndarray, n: int, t: float, process: Process
+) -> tuple[np.ndarray, float, float]:
+    """``S = m^2 Cov X``, ``s2`` and ``kappa - s2``."""
+    signal, noise = process.host_variances(np.asarray(t))
+    S, s2 = signal * np.asarray(spectrum), float(noise)
+    return S, s2, _extra_noise(S, np.ones(S.shape), n, s2)
+
+
+def _real_part(spectrum: np.ndarray, n: int, t: float, process: Process) -> tuple[float, float]:
+    """What real data add to the divergence, and to the score error.
+
+    To ``E log det`` it is ``c = log(1 - gam)/2``; to the divergence ``M/2`` with
+    ``M = c_eps + s2 c_s + c``, and to the score error ``-dM/ds2``. Everything is written in
+    ``U_ab = (1/n) sum S^a/(S + kappa)^b``, whose derivative by ``kappa`` is ``-b U_{a,b+1}``, and
+    ``dkappa/ds2 = 1/(1 - gam)``.
+    """
+    S, s2, extra = _noised(spectrum, n, t, process)
+    kappa = s2 + extra
+    theta = s2 / kappa
+
+    def U(a: int, b: int) -> float:
+        return float(np.sum((S / (S + kappa)) ** a * (S + kappa) ** (a - b))) / n
+
+    gam, u12, slope = U(2, 2), U(1, 2), -2 * U(2, 3)
+    # 1 - gam, which cancels for few samples and little noise.
+    rest = theta + kappa * u12
+    top = gam / theta + kappa * u12
+    phi = top / rest
+    top_slope = slope / theta - gam * u12 / theta**2 + u12 - 2 * kappa * U(1, 3)
+    phi_slope = (top_slope + phi * slope) / rest
+    # The change of gam along (s2, eps) = (s2, 1), and its derivative by kappa.
+    inner = kappa * U(2, 3) + U(3, 3) * (1 / theta + phi)
+    change = 2 * (phi * gam - inner)
+    inner_slope = U(2, 3) - 3 * kappa * U(2, 4) - 3 * U(3, 4) * (1 / theta + phi)
+    inner_slope += U(3, 3) * (phi_slope - u12 / theta**2)
+    change_slope = 2 * (phi_slope * gam + phi * slope - inner_slope)
+    M = (np.log1p(-gam) if gam < 0.5 else np.log(rest)) / 2 - change / rest / 2
+    M_slope = -(change_slope + change * slope / rest + slope) / rest / 2
+    return float(M) / 2, float(-M_slope / rest)

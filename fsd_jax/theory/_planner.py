@@ -9,13 +9,8 @@ import numpy as np
 
 from fsd_jax import _checks, _process
 from fsd_jax._process import VP, Process
-from fsd_jax.theory._curves import (
-    ESTIMATORS,
-    expected_kl,
-    expected_score_error,
-    expected_subspace_error,
-    source_subspace_error,
-)
+from fsd_jax.theory._curves import expected_subspace_error, source_subspace_error
+from fsd_jax.theory._score_curves import ESTIMATORS, expected_kl, expected_score_error
 from fsd_jax.theory._table_one import samples_by_rule
 from fsd_jax.theory._wishart import LARGEST
 
