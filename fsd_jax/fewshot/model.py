@@ -1,7 +1,7 @@
 """The front door: fine-tune on plain arrays, and baselines with the same interface."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -143,6 +143,8 @@ class FewShotModel:
         self,
         key: Key[Array, ""],
         n: int,
+        residual: bool = True,
+        clip: tuple[float, float] | None = None,
         *,
         method: str | None = None,
         steps: int | None = None,
@@ -162,6 +164,11 @@ class FewShotModel:
         Args:
             key: random key.
             n: number of samples.
+            residual: False leaves out the variance that every direction has, which pictures show as
+                speckle: of ``X = A Z + tau xi`` (R12) it draws ``A Z``, of covariance
+                ``Cov X - tau2``. Where the model has no other directions ``tau2`` is the least
+                variance of any.
+            clip: ``(low, high)``: entries outside are set to the nearer of the two.
             method: ``"exact"``, or one of `sampler.METHODS`. None is ``"exact"`` where it exists,
                 else ``"ei_sde"``.
             steps: steps of reverse time, 256 by default, on the times at which ``B(t)`` is
@@ -184,21 +191,22 @@ class FewShotModel:
             given = steps is not None or times is not None
             method = "exact" if exists and not given else "ei_sde"
         _checks.choice("method", method, ("exact", *METHODS))
+        bounds = None if clip is None else _bounds(clip)
+        kept = _checks.boolean("residual", residual)
+        model = self if kept else replace(self, linear=_without_residual(self.linear))
         if method == "exact":
             if steps is not None or times is not None:
                 raise ValueError("method='exact' takes no steps; leave out steps= and times=")
-            return self.law.sample(key, n).reshape(n, *self.shape)
-        if times is None:
-            steps = 256 if steps is None else _checks.dimension("steps", steps)
-            # Even in the logarithm of B, whatever the clock of the schedule.
-            times = self.linear.process.host_time(np.geomspace(1e-3, 10.0, steps + 1))
-        elif steps is not None:
-            raise ValueError("give steps= or times=, not both")
-        draws = sample_latent(
-            key, self.linear.latent, basis=self.linear.basis, times=times, n=n,
-            residual_variance=self.linear.residual_variance, mean=self.linear.mean,
-            method=method, denoise=denoise, chunk=chunk, progress=progress,
-        )  # fmt: skip
+            draws = model.law.sample(key, n)
+        else:
+            linear = model.linear
+            grid = _grid(linear, steps, times)
+            draws = sample_latent(
+                key, linear.latent, basis=linear.basis, times=grid, n=n,
+                residual_variance=linear.residual_variance, mean=linear.mean,
+                method=method, denoise=denoise, chunk=chunk, progress=progress,
+            )  # fmt: skip
+        draws = draws if bounds is None else jnp.clip(draws, *bounds)
         return draws.reshape(n, *self.shape)
 
     def report(
@@ -253,6 +261,41 @@ class FewShotModel:
                 f"t must be one time or have the batch's shape {batch}, got shape {times.shape}"
             )
         return times
+
+
+def _grid(linear: LinearScore, steps: int | None, times: ArrayLike | None) -> ArrayLike:
+    """The times of reverse sampling: those given, or even in the logarithm of ``B``."""
+    if times is None:
+        steps = 256 if steps is None else _checks.dimension("steps", steps)
+        # Whatever the clock of the schedule.
+        return linear.process.host_time(np.geomspace(1e-3, 10.0, steps + 1))
+    if steps is not None:
+        raise ValueError("give steps= or times=, not both")
+    return times
+
+
+def _bounds(clip: Any) -> tuple[float, float]:
+    """A lower and an upper limit."""
+    given = clip if isinstance(clip, tuple | list) and len(clip) == 2 else ()
+    low, high = (_checks.number("clip", value) for value in given) if given else (1.0, 0.0)
+    if not low < high:
+        raise ValueError(
+            f"clip must be two numbers, the lower one first, got {_checks.named(clip)}; "
+            "for pictures pass (0.0, 1.0)"
+        )
+    return low, high
+
+
+def _without_residual(linear: LinearScore) -> LinearScore:
+    """The score of ``A Z``, without ``tau xi`` (R12)."""
+    ambient, k = linear.basis.shape
+    values = linear.latent_variance
+    common = linear.residual_variance if k < ambient else jnp.min(values)
+    return replace(
+        linear,
+        latent_variance=jnp.maximum(values - common, 0),
+        residual_variance=jnp.zeros_like(linear.residual_variance),
+    )
 
 
 @jax.jit
