@@ -1,6 +1,6 @@
 """The front door: fine-tune on plain arrays, and baselines with the same interface."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from fsd_jax import _checks, _sums
 from fsd_jax._linear_model import ThinGaussian
 from fsd_jax.fewshot.choice import Choices
 from fsd_jax.fewshot.fit import Recipe
-from fsd_jax.fewshot.report import Report
+from fsd_jax.fewshot.report import CurvePoint, Report
 from fsd_jax.fewshot.source import PretrainedModel
 from fsd_jax.sampler._grid import METHODS
 from fsd_jax.sampler._latent import sample_latent
@@ -137,7 +137,7 @@ class FewShotModel:
             raise ValueError(f"x is empty, got shape {tuple(jnp.shape(x))}; pass some samples")
         if len(batch) != 1:
             raise ValueError(f"x must have shape (n, {self.shape}), got {tuple(jnp.shape(x))}")
-        return _losses(self.linear, flat, self.times, self.weights)
+        return linear_losses(self.linear, flat, self.times, self.weights)
 
     def sample(
         self,
@@ -212,14 +212,17 @@ class FewShotModel:
     def report(
         self,
         x_heldout: ArrayLike | None = None,
+        rivals: Any = None,
         *,
         target_groups: Any = None,
         x_source: ArrayLike | None = None,
+        sizes: Any = None,
     ) -> Report:
-        """Loss beside "source as is" and "target only": is this many samples enough?
+        """Loss beside the source as it is and the target alone: is this many samples enough?
 
-        Without held-out samples every method is refitted with each target picture left out in turn.
-        Its standard errors treat those losses as independent, which is approximate.
+        Without held-out samples every method is refitted, and what `adapt` chooses chosen anew,
+        with each target picture left out in turn. Standard errors treat those losses as
+        independent; the limits that decide allow for it (`fewshot.report.limits`).
 
         Target samples that are one picture, exactly or nearly (at most a twentieth of the typical
         distance, and nearer than chance brings any two), are left out together and count once. So
@@ -231,18 +234,45 @@ class FewShotModel:
 
         Args:
             x_heldout: ``(n, *shape)`` target samples not used in fine-tuning, or None.
+            rivals: models to compare with too: a list of them, or a mapping of names to models or
+                to functions that fit one to given target samples ``(k, *shape)``. A model is a
+                `FewShotModel` or a `LinearScore`. Without held-out samples a function is called
+                once for each picture that is left out, and a `FewShotModel` of the same samples
+                is refitted.
             target_groups: ``(n_ta,)`` integers or words; target samples with the same one are left
                 out together too, for example frames of one film.
             x_source: ``(n_s, *shape)`` source samples to look for target and held-out ones in.
+            sizes: numbers of samples for `learning_curve`, to print with the rest.
 
         Raises:
-            ValueError: no source; a single target sample and nothing held out; held-out samples
-                that mostly are target samples; shapes that do not match.
+            ValueError: no source; rivals that cannot be judged; a single target sample and nothing
+                held out; held-out samples that mostly are target samples; shapes that do not match.
         """
         # The baselines are models too, so the room that builds models builds them.
         from fsd_jax.fewshot.evaluate import evaluate
 
-        return evaluate(self, x_heldout, target_groups, x_source)
+        return evaluate(self, x_heldout, rivals, target_groups, x_source, sizes)
+
+    def learning_curve(self, sizes: Sequence[int]) -> tuple[CurvePoint, ...]:
+        """The expected loss of `adapt` with other numbers of target samples, from these.
+
+        The level is the leave-one-out loss of the given samples; differences from it are found
+        by drawing sets of each size from the fitted law and adapting to them, the loss being
+        exact. The law is itself drawn anew each time, as these samples determine it.
+
+        Args:
+            sizes: numbers of different target samples.
+
+        Returns:
+            A row ``n, loss, low, high`` for each; beyond twice the given number it is labelled as
+            extrapolation.
+
+        Raises:
+            ValueError: a model that `adapt` did not choose, fewer than four different samples.
+        """
+        from fsd_jax.fewshot.curve import learning_curve
+
+        return learning_curve(self, sizes)
 
     def _flat(self, x: ArrayLike) -> tuple[Array, tuple[int, ...]]:
         array, _ = _checks.floating("x", x)
@@ -299,5 +329,6 @@ def _without_residual(linear: LinearScore) -> LinearScore:
 
 
 @jax.jit
-def _losses(linear: LinearScore, x: Array, times: Array, weights: Array) -> Array:
+def linear_losses(linear: LinearScore, x: Array, times: Array, weights: Array) -> Array:
+    """`LinearScore.losses`, compiled."""
     return linear.losses(x, times, weights)
