@@ -18,6 +18,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import fsd_jax as fsd
+from fsd_jax.fewshot.rehearsal import MEAN_SHARES, SOURCE_SHARES
 from fsd_jax.image import closed_form, data, metrics
 
 task = data.digits(shots=10)
@@ -99,14 +100,14 @@ assert alone.source.difference_stderr > 2 * report.source.difference_stderr
 # share.
 
 moment = fsd.SecondMoment.from_samples(task.source.reshape(len(task.source), -1), centre=True)
-share, mean_share, losses = closed_form.choose_rehearsal(pretrained, moment, task.target)
+share, mean_share, losses = fsd.choose_rehearsal(pretrained, moment, task.target)
 print(f"least at: weight of the source {share:.2g}, of the target's mean {mean_share:.2g}")
 
 figure, ax = plt.subplots(figsize=(5, 3))
-for column, a in enumerate(closed_form.MEAN_SHARES):
+for column, a in enumerate(MEAN_SHARES):
     if a > 0:
         ax.plot(losses[:, column], marker="os^"[column], label=f"{a:g}")
-ax.set_xticks(range(len(losses)), [f"{q:g}" for q in closed_form.SOURCE_SHARES])
+ax.set_xticks(range(len(losses)), [f"{q:g}" for q in SOURCE_SHARES])
 ax.set(xlabel="weight of the source", ylabel="leave-one-out loss")
 ax.legend(title="weight of the target's mean")
 
@@ -124,7 +125,7 @@ def gains(one):
     """Held-out loss of the source as is, minus that of few-shot and of equal weights."""
     x = one.heldout.reshape(len(one.heldout), -1)
     few = fsd.finetune(pretrained, one.target).linear
-    equal = closed_form.rehearse(pretrained, moment, one.target, source_share=0.5)
+    equal = fsd.rehearse(pretrained, moment, one.target, source_share=0.5)
     base = held_out(fsd.source_as_is(pretrained, one.target).linear, x)
     return float(base - held_out(few, x)), float(base - held_out(equal, x))
 
