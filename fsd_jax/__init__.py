@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from fsd_jax.fewshot.adapt import adapt
     from fsd_jax.fewshot.choice import Choices
     from fsd_jax.fewshot.model import FewShotModel
+    from fsd_jax.fewshot.rehearsal import choose_rehearsal, rehearse
     from fsd_jax.fewshot.report import Report
     from fsd_jax.fewshot.source import PretrainedModel, pretrain
     from fsd_jax.fewshot.storage import load, save
@@ -98,6 +99,7 @@ __all__ = [
     "adapt",
     "audit",
     "bures_w2",
+    "choose_rehearsal",
     "convert",
     "describe",
     "expected_loss",
@@ -119,6 +121,7 @@ __all__ = [
     "principal_angles",
     "rank_minimizer",
     "readout",
+    "rehearse",
     "ridge_minimizer",
     "sampler",
     "save",
@@ -140,6 +143,7 @@ _HOMES = {
     "fewshot.adapt": "adapt",
     "fewshot.choice": "Choices",
     "fewshot.model": "FewShotModel",
+    "fewshot.rehearsal": "choose_rehearsal rehearse",
     "fewshot.report": "Report",
     "fewshot.source": "PretrainedModel pretrain",
     "fewshot.storage": "load save",

@@ -19,7 +19,7 @@ SHOWN = {
     for path in PACKAGE.rglob("*.py")
     if (
         names := sorted(
-            getattr(node, "name", path.stem)
+            getattr(node, "name", path.parent.name if path.stem == "__init__" else path.stem)
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
             if isinstance(node, KINDS) and ">>> " in (ast.get_docstring(node) or "")
         )

@@ -1,5 +1,6 @@
 """Pictures of the README: ``python -m benchmarks.docs pictures``."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,4 @@ def write(table: Table, folder: Path) -> None:
     """Draw them all."""
     for name, draw in PICTURES.items():
         figure = draw(table)
-        write_atomically(
-            folder / f"{name}.png", lambda file, f=figure: f.savefig(file, format="png", dpi=150)
-        )
+        write_atomically(folder / f"{name}.png", partial(figure.savefig, format="png", dpi=150))

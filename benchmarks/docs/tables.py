@@ -11,6 +11,7 @@ from benchmarks.studies.images import ten_images
 from benchmarks.studies.linear.gain.judging import AS_IS, COMPLETED
 from benchmarks.studies.networks import memorisation, pretraining
 from benchmarks.studies.speed import simulate, solve
+from benchmarks.studies.speed.solve.peers import OURS
 from benchmarks.study import Study, mean
 from benchmarks.table import Table
 
@@ -107,7 +108,7 @@ def solved(table: Table) -> text.Lines:
     """Ours beside the fastest peer that is as accurate."""
     found = []
     for name, rows in solve.timed(table).items():
-        own = next(r for r in rows if r["method"] == solve.OURS)
+        own = next(r for r in rows if r["method"] == OURS)
         peer = solve.rivals(rows)[0]
         found.append(
             {

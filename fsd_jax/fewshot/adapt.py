@@ -257,10 +257,13 @@ def _outside(y: np.ndarray, basis: np.ndarray) -> np.ndarray:
     return found / np.sqrt(np.maximum(np.sum(found**2, axis=0), 1e-300))
 
 
-def leave_out(model: FewShotModel, units: np.ndarray) -> np.ndarray:
+def leave_out(
+    model: FewShotModel, units: np.ndarray, judged: choosing.Levels | None = None
+) -> np.ndarray:
     """Loss of each target sample under a model that was chosen and fitted without its unit.
 
-    The choice is made anew each time, so what is judged had no part in it.
+    The choice is made anew each time, so what is judged had no part in it. The loss is that of
+    `judged` times, by default those of the process.
     """
     source, choices = model.source, model.choices
     assert source is not None, "what adapt returns has a source"
@@ -273,7 +276,7 @@ def leave_out(model: FewShotModel, units: np.ndarray) -> np.ndarray:
     mean = choices.point[2] > -20
     prior = choosing.prior_of(family, blocks, over, mean=mean)
     few = choosing.few_of(source, blocks, y, units, search)
-    whole = choosing.few_of(source, blocks, y, units, over)
+    whole = choosing.few_of(source, blocks, y, units, over if judged is None else judged)
     losses = np.empty(len(y))
     for unit in np.unique(units):
         held = units == unit

@@ -44,6 +44,9 @@ MOST_SAMPLES = 128
 NODES = 32
 """Times that the search uses; the loss that is told uses those of the model."""
 
+Levels = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""``m_t^2``, ``sigma_t^2`` and weights over time."""
+
 
 class Blocks(NamedTuple):
     """The source's directions by variance.
@@ -135,7 +138,7 @@ def family_of(blocks: Blocks) -> Family:
     return Family(variance=blocks.variance, shapes=hats)
 
 
-def levels(process: Process, nodes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def levels(process: Process, nodes: int) -> Levels:
     """``m_t^2``, ``sigma_t^2`` and weights of the integrated loss."""
     times, weights = process.quadrature(nodes=nodes)
     signal, noise = process.host_variances(np.asarray(times, np.float64))
@@ -147,7 +150,7 @@ def few_of(
     blocks: Blocks,
     y: np.ndarray,
     units: np.ndarray,
-    over: tuple[np.ndarray, np.ndarray, np.ndarray],
+    over: Levels,
 ) -> Few:
     """Gram matrices of samples `y`, ``(n, D)`` in float64 from the source's mean, in each block."""
     ambient, d = source.basis.shape
@@ -163,7 +166,7 @@ def few_of(
     )  # fmt: skip
 
 
-def scatter(blocks: Blocks, over: tuple[np.ndarray, np.ndarray, np.ndarray]) -> float:
+def scatter(blocks: Blocks, over: Levels) -> float:
     """Variance of a sample's slope over the mean curvature, both in ``log s`` at the source.
 
     Its loss is ``sum_k A(v_k) e_k + B(v_k)`` with ``e_k`` the energy in direction k; for a Gaussian
@@ -188,9 +191,7 @@ class Prior(NamedTuple):
     strength: float
 
 
-def prior_of(
-    family: Family, blocks: Blocks, over: tuple[np.ndarray, np.ndarray, np.ndarray], *, mean: bool
-) -> Prior:
+def prior_of(family: Family, blocks: Blocks, over: Levels, *, mean: bool) -> Prior:
     """The prior of a source; without a `mean` of its own the mean is the target's."""
     shapes = family.shapes.shape[1]
     size = 3 + shapes

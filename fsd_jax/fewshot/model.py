@@ -1,7 +1,7 @@
 """The front door: fine-tune on plain arrays, and baselines with the same interface."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -14,7 +14,7 @@ from fsd_jax import _checks, _sums
 from fsd_jax._linear_model import ThinGaussian
 from fsd_jax.fewshot.choice import Choices
 from fsd_jax.fewshot.fit import Recipe
-from fsd_jax.fewshot.report import Report
+from fsd_jax.fewshot.report import CurvePoint, Report
 from fsd_jax.fewshot.source import PretrainedModel
 from fsd_jax.sampler._grid import METHODS
 from fsd_jax.sampler._latent import sample_latent
@@ -137,12 +137,14 @@ class FewShotModel:
             raise ValueError(f"x is empty, got shape {tuple(jnp.shape(x))}; pass some samples")
         if len(batch) != 1:
             raise ValueError(f"x must have shape (n, {self.shape}), got {tuple(jnp.shape(x))}")
-        return _losses(self.linear, flat, self.times, self.weights)
+        return linear_losses(self.linear, flat, self.times, self.weights)
 
     def sample(
         self,
         key: Key[Array, ""],
         n: int,
+        residual: bool = True,
+        clip: tuple[float, float] | None = None,
         *,
         method: str | None = None,
         steps: int | None = None,
@@ -162,6 +164,11 @@ class FewShotModel:
         Args:
             key: random key.
             n: number of samples.
+            residual: False leaves out the variance that every direction has, which pictures show as
+                speckle: of ``X = A Z + tau xi`` (R12) it draws ``A Z``, of covariance
+                ``Cov X - tau2``. Where the model has no other directions ``tau2`` is the least
+                variance of any.
+            clip: ``(low, high)``: entries outside are set to the nearer of the two.
             method: ``"exact"``, or one of `sampler.METHODS`. None is ``"exact"`` where it exists,
                 else ``"ei_sde"``.
             steps: steps of reverse time, 256 by default, on the times at which ``B(t)`` is
@@ -184,34 +191,38 @@ class FewShotModel:
             given = steps is not None or times is not None
             method = "exact" if exists and not given else "ei_sde"
         _checks.choice("method", method, ("exact", *METHODS))
+        bounds = None if clip is None else _bounds(clip)
+        kept = _checks.boolean("residual", residual)
+        model = self if kept else replace(self, linear=_without_residual(self.linear))
         if method == "exact":
             if steps is not None or times is not None:
                 raise ValueError("method='exact' takes no steps; leave out steps= and times=")
-            return self.law.sample(key, n).reshape(n, *self.shape)
-        if times is None:
-            steps = 256 if steps is None else _checks.dimension("steps", steps)
-            # Even in the logarithm of B, whatever the clock of the schedule.
-            times = self.linear.process.host_time(np.geomspace(1e-3, 10.0, steps + 1))
-        elif steps is not None:
-            raise ValueError("give steps= or times=, not both")
-        draws = sample_latent(
-            key, self.linear.latent, basis=self.linear.basis, times=times, n=n,
-            residual_variance=self.linear.residual_variance, mean=self.linear.mean,
-            method=method, denoise=denoise, chunk=chunk, progress=progress,
-        )  # fmt: skip
+            draws = model.law.sample(key, n)
+        else:
+            linear = model.linear
+            grid = _grid(linear, steps, times)
+            draws = sample_latent(
+                key, linear.latent, basis=linear.basis, times=grid, n=n,
+                residual_variance=linear.residual_variance, mean=linear.mean,
+                method=method, denoise=denoise, chunk=chunk, progress=progress,
+            )  # fmt: skip
+        draws = draws if bounds is None else jnp.clip(draws, *bounds)
         return draws.reshape(n, *self.shape)
 
     def report(
         self,
         x_heldout: ArrayLike | None = None,
+        rivals: Any = None,
         *,
         target_groups: Any = None,
         x_source: ArrayLike | None = None,
+        sizes: Any = None,
     ) -> Report:
-        """Loss beside "source as is" and "target only": is this many samples enough?
+        """Loss beside the source as it is and the target alone: is this many samples enough?
 
-        Without held-out samples every method is refitted with each target picture left out in turn.
-        Its standard errors treat those losses as independent, which is approximate.
+        Without held-out samples every method is refitted, and what `adapt` chooses chosen anew,
+        with each target picture left out in turn. Standard errors treat those losses as
+        independent; the limits that decide allow for it (`fewshot.report.limits`).
 
         Target samples that are one picture, exactly or nearly (at most a twentieth of the typical
         distance, and nearer than chance brings any two), are left out together and count once. So
@@ -223,18 +234,45 @@ class FewShotModel:
 
         Args:
             x_heldout: ``(n, *shape)`` target samples not used in fine-tuning, or None.
+            rivals: models to compare with too: a list of them, or a mapping of names to models or
+                to functions that fit one to given target samples ``(k, *shape)``. A model is a
+                `FewShotModel` or a `LinearScore`. Without held-out samples a function is called
+                once for each picture that is left out, and a `FewShotModel` of the same samples
+                is refitted.
             target_groups: ``(n_ta,)`` integers or words; target samples with the same one are left
                 out together too, for example frames of one film.
             x_source: ``(n_s, *shape)`` source samples to look for target and held-out ones in.
+            sizes: numbers of samples for `learning_curve`, to print with the rest.
 
         Raises:
-            ValueError: no source; a single target sample and nothing held out; held-out samples
-                that mostly are target samples; shapes that do not match.
+            ValueError: no source; rivals that cannot be judged; a single target sample and nothing
+                held out; held-out samples that mostly are target samples; shapes that do not match.
         """
         # The baselines are models too, so the room that builds models builds them.
         from fsd_jax.fewshot.evaluate import evaluate
 
-        return evaluate(self, x_heldout, target_groups, x_source)
+        return evaluate(self, x_heldout, rivals, target_groups, x_source, sizes)
+
+    def learning_curve(self, sizes: Sequence[int]) -> tuple[CurvePoint, ...]:
+        """The expected loss of `adapt` with other numbers of target samples, from these.
+
+        The level is the leave-one-out loss of the given samples; differences from it are found
+        by drawing sets of each size from the fitted law and adapting to them, the loss being
+        exact. The law is itself drawn anew each time, as these samples determine it.
+
+        Args:
+            sizes: numbers of different target samples.
+
+        Returns:
+            A row ``n, loss, low, high`` for each; beyond twice the given number it is labelled as
+            extrapolation.
+
+        Raises:
+            ValueError: a model that `adapt` did not choose, fewer than four different samples.
+        """
+        from fsd_jax.fewshot.curve import learning_curve
+
+        return learning_curve(self, sizes)
 
     def _flat(self, x: ArrayLike) -> tuple[Array, tuple[int, ...]]:
         array, _ = _checks.floating("x", x)
@@ -255,6 +293,42 @@ class FewShotModel:
         return times
 
 
+def _grid(linear: LinearScore, steps: int | None, times: ArrayLike | None) -> ArrayLike:
+    """The times of reverse sampling: those given, or even in the logarithm of ``B``."""
+    if times is None:
+        steps = 256 if steps is None else _checks.dimension("steps", steps)
+        # Whatever the clock of the schedule.
+        return linear.process.host_time(np.geomspace(1e-3, 10.0, steps + 1))
+    if steps is not None:
+        raise ValueError("give steps= or times=, not both")
+    return times
+
+
+def _bounds(clip: Any) -> tuple[float, float]:
+    """A lower and an upper limit."""
+    given = clip if isinstance(clip, tuple | list) and len(clip) == 2 else ()
+    low, high = (_checks.number("clip", value) for value in given) if given else (1.0, 0.0)
+    if not low < high:
+        raise ValueError(
+            f"clip must be two numbers, the lower one first, got {_checks.named(clip)}; "
+            "for pictures pass (0.0, 1.0)"
+        )
+    return low, high
+
+
+def _without_residual(linear: LinearScore) -> LinearScore:
+    """The score of ``A Z``, without ``tau xi`` (R12)."""
+    ambient, k = linear.basis.shape
+    values = linear.latent_variance
+    common = linear.residual_variance if k < ambient else jnp.min(values)
+    return replace(
+        linear,
+        latent_variance=jnp.maximum(values - common, 0),
+        residual_variance=jnp.zeros_like(linear.residual_variance),
+    )
+
+
 @jax.jit
-def _losses(linear: LinearScore, x: Array, times: Array, weights: Array) -> Array:
+def linear_losses(linear: LinearScore, x: Array, times: Array, weights: Array) -> Array:
+    """`LinearScore.losses`, compiled."""
     return linear.losses(x, times, weights)

@@ -81,8 +81,8 @@ def listing(places: dict[str, Path], wanted: Valid) -> tuple[Listing, list[tuple
         inside = _pictures(place, wanted, broken) if place.is_dir() else []
         if not inside and name != "heldout" and not broken:
             raise FileNotFoundError(
-                f"{str(place)!r} holds no images; {name} must be a folder with files that end as "
-                "pictures do (suffixes= names others)"
+                f"{str(place)!r} holds no images; source and target must be folders, and heldout "
+                "may be one, with files that end as pictures do (suffixes= names others)"
             )
         found[name] = inside
     return found, broken

@@ -144,7 +144,7 @@ def plug_in_divergence(spectrum: np.ndarray, n: int, t: float, process: Process)
     y = eta * S / (S + s2)
     whole = s2 / (s2 + extra) * (s2 + extra + S) / (S + s2)
     first = np.sum(y**2 / whole + log_tail(-y, 1, whole))
-    first -= n * log_tail(-eta, 1, s2 / (s2 + extra))
+    first -= n * log_tail(-eta, 1, np.asarray(s2 / (s2 + extra)))
     return float(first) / 2 + _real_part(spectrum, n, t, process)[0]
 
 

@@ -267,3 +267,34 @@ def test_float64(world):
     model = fsd.adapt(source.astype(np.float64), target.astype(np.float64))
     assert model.linear.basis.dtype == np.float64
     assert np.isfinite(float(model.loss(rest.astype(np.float64))))
+
+
+def test_samples_without_speckle_are_those_of_the_decoder_alone(world, model):
+    """Their covariance is the law's minus what every direction has."""
+    n = 40_000
+    few = fsd.adapt(fsd.pretrain(world[0], latent_dim=6, spectrum="heldout"), world[1])
+    for found in (model, few):
+        law = found.law
+        B, tau2 = np.asarray(law.basis, np.float64), float(law.residual_variance)
+        common = tau2 if B.shape[1] < D else float(np.min(law.variance))
+        left = np.maximum(np.asarray(law.variance) - common, 0)
+        wanted = B * left @ B.T
+        x = np.asarray(found.sample(jax.random.key(1), n, residual=False), np.float64)
+        got = (x - np.asarray(law.mean)).T @ (x - np.asarray(law.mean)) / n
+        scale = np.sqrt(np.outer(np.diag(wanted), np.diag(wanted)) + wanted**2)
+        # Entries of a Wishart mean; five standard errors for 576 of them.
+        assert np.max(np.abs(got - wanted) / scale) < 5 / n**0.5
+    # Reverse time on a fine grid draws from the same law, to its discretisation.
+    slow = few.sample(jax.random.key(2), 20_000, residual=False, steps=256)
+    assert np.isclose(float(jnp.var(slow, axis=0).sum()), np.trace(wanted), rtol=0.05)
+
+
+def test_clipped_samples_stay_in_their_range(model):
+    key = jax.random.key(0)
+    free, held = model.sample(key, 50), model.sample(key, 50, clip=(-0.1, 0.5))
+    assert np.array_equal(held, np.clip(free, -0.1, 0.5))
+    for bad in ((1.0, 0.0), 3.0, (0.0, 1.0, 2.0), (0.0, np.nan)):
+        with pytest.raises(ValueError, match="clip must be"):
+            model.sample(key, 2, clip=bad)
+    with pytest.raises(ValueError, match="residual must be"):
+        model.sample(key, 2, residual="no")

@@ -3,9 +3,12 @@
 import jax
 import numpy as np
 import pytest
+import scipy.stats
+from sklearn.covariance import OAS, LedoitWolf
 
 import fsd_jax as fsd
-from fsd_jax.fewshot.report import compare
+from fsd_jax.fewshot import shrinkage
+from fsd_jax.fewshot.report import compare, limits
 from tests import reference
 
 D, d, N = 12, 3, 6
@@ -52,6 +55,15 @@ def _loss_by_hand(x, mean, covariance, times, weights):
         bias = np.sqrt(m2) * M @ (np.asarray(x, float) - mean)
         total += w * (bias @ bias + np.sum(noise**2))
     return total
+
+
+def _shrunk(x, rule):
+    """Mean and covariance of the target alone, by scikit-learn."""
+    found = rule().fit(np.asarray(x, np.float64))
+    return found.location_, found.covariance_
+
+
+RULES = {"target only, Ledoit-Wolf": LedoitWolf, "target only, OAS": OAS}
 
 
 def _ppca(x, k):
@@ -102,14 +114,19 @@ def test_leave_one_out_equals_refits_by_hand(source, target, options):
     _check(report.model, ours, ours)
     _check(report.source, as_is[best], ours)
 
-    k = int(report.target_only.name.removeprefix("target only, k="))
-    alone = np.array(
-        [
-            _loss_by_hand(x[i], *_ppca(np.delete(x, i, axis=0), k), model.times, model.weights)
-            for i in range(N)
-        ]
-    )
-    _check(report.target_only, alone, ours)
+    alone = {
+        name: np.array(
+            [
+                _loss_by_hand(
+                    x[i], *_shrunk(np.delete(x, i, axis=0), rule), model.times, model.weights
+                )
+                for i in range(N)
+            ]
+        )
+        for name, rule in RULES.items()
+    }
+    assert report.target_only.name == min(alone, key=lambda name: alone[name].mean())
+    _check(report.target_only, alone[report.target_only.name], ours)
 
 
 @pytest.mark.parametrize(
@@ -131,8 +148,7 @@ def test_heldout_losses_are_those_of_the_full_fits(source, target, heldout, opti
     assert report.source.name == best
     _check(report.model, ours, ours)
     _check(report.source, as_is[best], ours)
-    k = int(report.target_only.name.removeprefix("target only, k="))
-    law = _ppca(target, k)
+    law = _shrunk(target, RULES[report.target_only.name])
     alone = np.array([_loss_by_hand(x, *law, model.times, model.weights) for x in held])
     _check(report.target_only, alone, ours)
 
@@ -176,9 +192,9 @@ def test_repr_is_one_line_and_str_is_a_table(source, target):
     assert "\n" not in repr(report)
     assert repr(report).startswith("Report(leave-one-out on 6 samples: ")
     lines = str(report).splitlines()
-    assert len(lines) == 7
+    assert len(lines) == 8
     for row, line in zip(
-        (report.model, report.source, report.target_only), lines[2:5], strict=True
+        (report.model, report.source, report.target_only, *report.rivals), lines[2:6], strict=True
     ):
         assert row.name in line
         assert f"{row.loss:.6g}" in line
@@ -233,16 +249,32 @@ def test_the_better_baseline_decides():
     assert _report(COMMON, COMMON + 5, COMMON + 2 + 0.1 * NOISE).enough is True
 
 
-@pytest.mark.parametrize("shift", [0.15, 0.0, -0.15])
-def test_within_two_standard_errors_it_cannot_tell(shift):
+@pytest.mark.parametrize("shift", [0.15, 0.0, -0.1])
+def test_within_its_limits_it_cannot_tell(shift):
     noise = NOISE - NOISE.mean()
-    report = _report(COMMON, COMMON + shift + noise, COMMON + 9)
+    # A loss of about one, of which a hundredth is less than a tenth of a standard error.
+    report = _report(COMMON - 19, COMMON - 19 + shift + noise, COMMON)
     assert report.enough is None
     assert report.verdict.startswith("Cannot tell: with 10 samples")
 
 
-def test_identical_losses_cannot_tell():
-    assert _report(COMMON, COMMON, COMMON).enough is None
+def test_a_gain_below_a_hundredth_is_none():
+    noise = NOISE - NOISE.mean()
+    report = _report(COMMON, COMMON + 0.02 + 0.5 * noise, COMMON + 9)
+    assert report.enough is False
+    assert report.source.low < 0 < report.source.high < 0.2
+    assert "the gain over 'source' is below 1% of its loss" in report.verdict
+    assert _report(COMMON, COMMON, COMMON).enough is False
+
+
+def test_limits_of_left_out_losses_allow_for_what_refits_share():
+    t = scipy.stats.t.ppf(0.95, 9)
+    assert np.allclose(limits(1.0, 0.1, 10, left_out=False), (1 - 0.1 * t, 1 + 0.1 * t))
+    more = (1 + 10 / 9) ** 0.5
+    assert np.allclose(
+        limits(1.0, 0.1, 10, left_out=True), (1 - 0.1 * t * more, 1 + 0.1 * t * more)
+    )
+    assert np.all(np.isnan(limits(1.0, 0.1, 1, left_out=True)))
 
 
 def test_one_evaluation_sample_has_no_error_bar():
@@ -293,3 +325,78 @@ def test_bad_heldout_samples(source, target, heldout, change, message):
     model = fsd.finetune(source, target)
     with pytest.raises(ValueError, match=message):
         model.report(change(heldout))
+
+
+# Rivals
+
+
+def test_shrinkage_is_that_of_scikit_learn():
+    for n, ambient in ((2, 5), (6, 30), (40, 7)):
+        x = np.random.default_rng(n).normal(size=(n, ambient)) * np.linspace(1, 3, ambient) + 1
+        y = x - x.mean(axis=0)
+        for own, theirs in ((shrinkage.ledoit_wolf, LedoitWolf), (shrinkage.oas, OAS)):
+            assert own(y @ y.T, ambient) == pytest.approx(theirs().fit(x).shrinkage_, rel=1e-10)
+
+
+def test_pooled_is_what_all_samples_together_give(problem, target, heldout):
+    x = np.asarray(problem.sample_source(jax.random.key(1), 30), np.float64)
+    few = np.asarray(target, np.float64)
+    everyone = np.concatenate([x, few])
+    # Each about the common mean, in two parts, as the pooled model is.
+    mean = everyone.mean(axis=0)
+    part = lambda rows, centre: (rows - centre).T @ (rows - centre)
+    covariance = (part(x, x.mean(axis=0)) + part(few, mean)) / len(everyone)
+    source = fsd.pretrain(np.float32(x), latent_dim=D, spectrum="sample")
+    model = fsd.finetune(source, target)
+    row = model.report(heldout).rivals[0]
+    assert row.name == "source and target pooled"
+    wanted = [
+        _loss_by_hand(y, mean, covariance, model.times, model.weights) for y in np.asarray(heldout)
+    ]
+    assert row.loss == pytest.approx(np.mean(wanted), rel=1e-4)
+
+
+def test_rivals_are_refitted_where_one_is_left_out(source, target, heldout):
+    model = fsd.finetune(source, target)
+    other = fsd.finetune(source, target, mean="source")
+    named = {"again": lambda x: fsd.finetune(source, x, mean="source"), "kept": other}
+    for held in (None, heldout):
+        rows = model.report(held, named).rivals[1:]
+        assert [row.name for row in rows] == ["again", "kept"]
+        assert rows[0].loss == pytest.approx(rows[1].loss, rel=1e-5)
+    assert rows[1].loss == pytest.approx(float(other.loss(heldout)), rel=1e-5)
+    twice = model.report(heldout, [other, other.linear, other]).rivals[1:]
+    assert len({row.name for row in twice}) == 3
+    assert len({row.loss for row in twice}) == 1
+
+
+def test_a_better_rival_is_named():
+    report = compare(
+        "few-shot", COMMON, {"source": COMMON + 1}, ("target only", COMMON + 2),
+        evaluation="held-out", n_ta=10, rank=2, latent_dim=5, rivals={"network": COMMON - 3},
+    )  # fmt: skip
+    assert report.enough is True
+    assert "But 'network' is better, by 3 to 3." in report.verdict
+
+
+def test_bad_rivals(source, target, heldout):
+    model = fsd.finetune(source, target)
+    with pytest.raises(ValueError, match="rivals must be a list of models"):
+        model.report(heldout, model)
+    with pytest.raises(ValueError, match="'a' must be a FewShotModel"):
+        model.report(heldout, {"a": 3})
+    with pytest.raises(ValueError, match="leave-one-out cannot know"):
+        model.report(None, {"a": model.linear})
+    with pytest.raises(ValueError, match="fitted to other target samples"):
+        model.report(None, {"a": fsd.finetune(source, target[:3])})
+    with pytest.raises(ValueError, match="'a' must be or return"):
+        model.report(heldout, {"a": lambda x: x})
+
+
+def test_a_report_is_drawn_and_written(source, target):
+    report = fsd.finetune(source, target).report()
+    assert len(report.plot().axes) == 1
+    page = report.to_html()
+    assert "<svg" in page
+    assert "source and target pooled" in page
+    assert "src=" not in page

@@ -24,9 +24,7 @@ def world():
         return x.astype(np.float32).reshape(n, *SHAPE)
 
     source, target = draw(400), draw(6)
-    flat = source.reshape(len(source), -1)
-    moment = fsd.SecondMoment.from_samples(flat, rank=8, centre=True)
-    return source, target, fsd.pretrain(source, latent_dim=DIM), moment
+    return source, target, fsd.pretrain(source, latent_dim=DIM)
 
 
 def _generate(score, n=200, steps=60, **kwargs):
@@ -34,7 +32,7 @@ def _generate(score, n=200, steps=60, **kwargs):
 
 
 def test_everything_tuned_copies_and_encoder_and_decoder_do_not(world):
-    source, target, pretrained, _ = world
+    source, target, pretrained = world
     everything = _generate(fsd.EmpiricalScore.from_samples(target))
     assert metrics.memorised_fraction(everything, target).value == 1
     # Each of the six is met about equally often: chi-square with 5 degrees, .999 quantile.
@@ -53,7 +51,7 @@ def test_everything_tuned_copies_and_encoder_and_decoder_do_not(world):
 
 
 def test_samples_follow_the_exact_law_of_a_linear_score(world):
-    _, target, pretrained, _ = world
+    _, target, pretrained = world
     model = fsd.finetune(pretrained, target)
     drawn = _generate(model, n=3000, steps=120).reshape(3000, -1)
     along = np.asarray(model.linear.basis)
@@ -63,46 +61,8 @@ def test_samples_follow_the_exact_law_of_a_linear_score(world):
     assert np.all(np.abs(variance / want - 1) < 4 * (2 / 3000) ** 0.5 + 0.05)
 
 
-@pytest.mark.result("R18")
-def test_rehearsal_runs_from_the_target_to_the_source(world):
-    _, target, pretrained, moment = world
-    few = lambda share, mean=1.0: closed_form.rehearse(
-        pretrained, moment, target, source_share=share, mean_share=mean
-    )
-    whole = few(1.0)
-    as_is = fsd.source_as_is(pretrained, target).linear
-    projector = lambda basis: np.asarray(basis @ basis.T)
-    np.testing.assert_allclose(projector(whole.basis), projector(as_is.basis), atol=1e-4)
-    np.testing.assert_allclose(whole.mean, as_is.mean, atol=1e-6)
-    tuned = fsd.finetune(pretrained, target).linear
-    np.testing.assert_allclose(projector(few(1e-6).basis), projector(tuned.basis), atol=2e-2)
-    np.testing.assert_allclose(few(0.5, 0.0).mean, pretrained.mean, atol=1e-6)
-
-
-def test_the_choice_is_the_least_leave_one_out_loss(world):
-    _, target, pretrained, moment = world
-    grid = dict(source_shares=(0.1, 0.9), mean_shares=(0.5, 1.0))
-    q, a, losses = closed_form.choose_rehearsal(pretrained, moment, target, **grid)
-    times, weights = fsd.VP().quadrature()
-    slow = np.zeros((2, 2))
-    for i, share in enumerate(grid["source_shares"]):
-        for j, mean in enumerate(grid["mean_shares"]):
-            for k in range(len(target)):
-                rest = np.delete(target, k, axis=0)
-                score = closed_form.rehearse(
-                    pretrained, moment, rest, source_share=share, mean_share=mean
-                )
-                each = closed_form.heldout_losses(
-                    jax.random.key(0), score, target[k][None], times=times
-                )
-                slow[i, j] += (each @ np.asarray(weights)).item() / len(target)
-    np.testing.assert_allclose(losses, slow, rtol=1e-3)
-    i, j = np.unravel_index(slow.argmin(), slow.shape)
-    assert (q, a) == pytest.approx((grid["source_shares"][i], grid["mean_shares"][j]))
-
-
 def test_signs_of_the_latents_are_those_of_the_source(world):
-    source, target, pretrained, _ = world
+    source, target, pretrained = world
     score = fsd.source_as_is(pretrained, target).linear
     turned = replace(score, basis=score.basis * jnp.array([1, -1, -1, 1]))
     decoded = closed_form.with_source_latents(turned, pretrained, source)
@@ -110,54 +70,22 @@ def test_signs_of_the_latents_are_those_of_the_source(world):
 
 
 def test_bad_input(world):
-    _, target, pretrained, moment = world
+    _, target, _ = world
     with pytest.raises(ValueError, match="shape"):
         closed_form.generate(
             jax.random.key(0), fsd.EmpiricalScore.from_samples(target), 3, shape=(5, 5)
         )
-    with pytest.raises(ValueError, match="mean_share"):
-        closed_form.rehearse(pretrained, moment, target, source_share=0.5, mean_share=2.0)
 
 
-def test_what_does_not_fit_together_is_refused(world):
-    source, target, pretrained, moment = world
-    x = source.reshape(len(source), -1)
-    rehearse = lambda *world, **shares: closed_form.rehearse(
-        *world, **({"source_share": 0.5} | shares)
-    )
-    choose = closed_form.choose_rehearsal
-    build = fsd.SecondMoment.from_samples
-    bad = target.copy()
-    bad[0, 0, 0] = np.nan
-    for word, call in {
-        "source must be about its own mean": lambda: rehearse(pretrained, build(x), target),
-        "source keeps 3": lambda: rehearse(pretrained, build(x, rank=3, centre=True), target),
-        "source has D = 20": lambda: rehearse(pretrained, build(x[:, :20], centre=True), target),
-        "x_target has D = 12": lambda: rehearse(pretrained, moment, target[:, :2]),
-        "x_target has NaN": lambda: rehearse(pretrained, moment, bad),
-        "x_target must be a floating": lambda: rehearse(pretrained, moment, target.astype(int)),
-        "pretrained must be a PretrainedModel": lambda: rehearse(None, moment, target),
-        "source must be a SecondMoment": lambda: rehearse(pretrained, x, target),
-        "source_share must be": lambda: rehearse(pretrained, moment, target, source_share=-1),
-        "source_shares must be at most 1": lambda: choose(
-            pretrained, moment, target, source_shares=(2.0, -0.0)
-        ),
-        "source_shares must be not neg": lambda: choose(
-            pretrained, moment, target, source_shares=(0.5, -1.0)
-        ),
-        "mean_shares must": lambda: choose(pretrained, moment, target, mean_shares=(0.5, 1.5)),
-        "mean_shares": lambda: choose(pretrained, moment, target, mean_shares=()),
-        "score must be a LinearScore": lambda: closed_form.with_source_latents(
-            None, pretrained, source
-        ),
-    }.items():
-        with pytest.raises(ValueError, match=word):
-            call()
+def test_latents_need_a_linear_score(world):
+    source, _, pretrained = world
+    with pytest.raises(ValueError, match="score must be a LinearScore"):
+        closed_form.with_source_latents(None, pretrained, source)
 
 
 @pytest.mark.filterwarnings("ignore:times are coarse:fsd_jax.DataWarning")
 def test_losses_and_samples_check_their_arguments(world):
-    _, target, pretrained, _ = world
+    _, target, pretrained = world
     key, score = jax.random.key(0), fsd.source_as_is(pretrained, target).linear
     losses = lambda **given: closed_form.heldout_losses(
         **({"key": key, "score": score, "x": target, "times": [1.0]} | given)

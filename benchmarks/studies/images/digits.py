@@ -15,7 +15,7 @@ from benchmarks.records import Record, record
 from benchmarks.study import Settings, Study, Work, mean
 from benchmarks.table import Missing, Table
 from fsd_jax import latent_net
-from fsd_jax.image import closed_form, data, metrics
+from fsd_jax.image import data, metrics
 
 DATA = "mnist 1-9 -> 0"
 LATENT_DIM = 24
@@ -159,7 +159,7 @@ def _rehearsal(key: jax.Array, source: Source, few: np.ndarray) -> fsd.LinearSco
 
     def fitted(x: np.ndarray, shares: tuple[float, float]) -> fsd.LinearScore:
         share, mean_share = shares
-        return closed_form.rehearse(
+        return fsd.rehearse(
             source.linear, source.moment, x, source_share=share, mean_share=mean_share
         )
 

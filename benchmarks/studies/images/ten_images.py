@@ -12,6 +12,7 @@ from benchmarks import data, drawing, pictures, text
 from benchmarks.records import Record, record
 from benchmarks.study import Settings, Study, Work, mean, side_by_side
 from benchmarks.table import Missing, Table
+from fsd_jax.fewshot.rehearsal import SOURCE_SHARES
 from fsd_jax.image import closed_form
 from fsd_jax.image.autoencoder import train_autoencoder
 from fsd_jax.image.task import ImageTask
@@ -122,9 +123,9 @@ def _towards_source(
     pretrained: fsd.PretrainedModel, moment: fsd.SecondMoment, shots: np.ndarray
 ) -> dict[str, fsd.LinearScore]:
     """Estimators that mix source and target, by as much as leave-one-out says."""
-    q, a, losses = closed_form.choose_rehearsal(pretrained, moment, shots)
-    best = closed_form.SOURCE_SHARES[int(np.argmin(losses[:, -1]))]
-    rehearse = partial(closed_form.rehearse, pretrained, moment, shots)
+    q, a, losses = fsd.choose_rehearsal(pretrained, moment, shots)
+    best = SOURCE_SHARES[int(np.argmin(losses[:, -1]))]
+    rehearse = partial(fsd.rehearse, pretrained, moment, shots)
     x = shots.reshape(len(shots), -1)
     without = [np.delete(x, i, axis=0) for i in range(len(x))]
     trials = {

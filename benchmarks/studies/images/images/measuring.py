@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 import fsd_jax as fsd
+from fsd_jax.fewshot.rehearsal import MEAN_SHARES, SOURCE_SHARES
 from fsd_jax.image import closed_form, metrics
 from fsd_jax.image.classify import TargetClassifier
 from fsd_jax.image.task import ImageTask
@@ -76,14 +77,14 @@ def scores(
     }
     chosen: Chosen = {}
     if set(methods) - set(found):
-        _, _, losses = closed_form.choose_rehearsal(pretrained, setting.moment, shots)
+        _, _, losses = fsd.choose_rehearsal(pretrained, setting.moment, shots)
         chosen = {
             "rehearsed": {"source_share": _best(losses[:, -1:])[0], "mean_share": 1.0},
             "rehearsed_any_mean": dict(
                 zip(("source_share", "mean_share"), _best(losses), strict=True)
             ),
         }
-        rehearse = partial(closed_form.rehearse, pretrained, setting.moment, shots)
+        rehearse = partial(fsd.rehearse, pretrained, setting.moment, shots)
         found |= {name: rehearse(**shares) for name, shares in chosen.items()} | {
             "rank": fsd.finetune(pretrained, shots, constraint="rank").linear,
             "scratch": fsd.target_only(shots, latent_dim=LATENT_DIM).linear,
@@ -96,7 +97,7 @@ def scores(
 def _best(losses: np.ndarray) -> tuple[float, float]:
     """The shares with the least loss; the last column is the target's own mean."""
     i, j = np.unravel_index(np.argmin(losses), losses.shape)
-    return closed_form.SOURCE_SHARES[i], closed_form.MEAN_SHARES[j]
+    return SOURCE_SHARES[i], MEAN_SHARES[j]
 
 
 def measure(
