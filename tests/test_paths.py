@@ -137,6 +137,7 @@ def test_curves_are_those_of_the_clock(process):
     at, clock = dict(time=t, process=process), dict(time=B)
     size = dict(latent_dim=3, n_ta=5, n_s=40, latent_variance=2.0)
     few = dict(spectrum=[3.0, 0.5], n_ta=7)
+    missing = dict(latent_dim=3, n_ta=2, latent_variance=2.0)
     perfect = dict(latent_dim=3, n_s=40, latent_variance=2.0)
     cases = [
         (theory.expected_score_error, size | dict(estimator="scratch"), c2),
@@ -144,6 +145,8 @@ def test_curves_are_those_of_the_clock(process):
         (theory.expected_kl, size, 1.0),
         (theory.expected_score_error, few, c2),
         (theory.expected_kl, few, 1.0),
+        (theory.completed_score_error, missing | dict(angles=[0.2, 0.5, 0.9]), c2),
+        (theory.minimax_score_error, missing | dict(ambient_dim=9), c2),
         (theory.expected_subspace_error, size, 1.0),
         (theory.subspace_error_variance, size, 1.0),
         (theory.source_subspace_error, perfect, 1.0),
@@ -269,9 +272,10 @@ TRIED = {
     "latent_constants", "latent_net.ReLUNet.create", "latent_net.pretrain", "monte_carlo_loss",
     "paper_formula", "rank_minimizer", "ridge_minimizer", "sampler.sample",
     "sampler.sample_latent", "simulate.block_errors", "simulate.errors",
-    "simulate.sampled_errors", "simulate.subspace_errors", "theory.deterministic_equivalent",
-    "theory.diagonal_gain_error", "theory.expected_kl", "theory.expected_score_error",
-    "theory.expected_subspace_error", "theory.plan", "theory.source_subspace_error",
+    "simulate.sampled_errors", "simulate.subspace_errors", "theory.completed_score_error",
+    "theory.deterministic_equivalent", "theory.diagonal_gain_error", "theory.expected_kl",
+    "theory.expected_score_error", "theory.expected_subspace_error",
+    "theory.minimax_score_error", "theory.plan", "theory.source_subspace_error",
     "theory.subspace_error_variance", "theory.theorem_5_2", "train",
 }  # fmt: skip
 ELSEWHERE = {"pretrain", "target_only"}

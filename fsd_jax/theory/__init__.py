@@ -21,6 +21,7 @@ from fsd_jax.theory._expansions import (
     spiked_threshold,
 )
 from fsd_jax.theory._lemmas import lemma_b_1, lemma_b_2, lemma_d_1, lemma_d_2, lemma_d_3
+from fsd_jax.theory._limits import completed_score_error, minimax_score_error
 from fsd_jax.theory._planner import SampleSize, plan
 from fsd_jax.theory._rates import Slope, loglog_slope
 from fsd_jax.theory._score_curves import expected_kl, expected_score_error
@@ -33,6 +34,7 @@ __all__ = [
     "LeastConstant",
     "SampleSize",
     "Slope",
+    "completed_score_error",
     "deterministic_equivalent",
     "diagonal_gain_error",
     "expected_kl",
@@ -47,6 +49,7 @@ __all__ = [
     "log_exponent",
     "loglog_slope",
     "marchenko_pastur_mean",
+    "minimax_score_error",
     "plan",
     "samples_by_rule",
     "source_subspace_error",
