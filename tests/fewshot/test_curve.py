@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.stats
 
 import fsd_jax as fsd
 from fsd_jax.fewshot import choice, curve
@@ -59,7 +60,8 @@ def test_more_samples_bring_more_and_far_ones_are_labelled(model):
     # One less than the eight: what leaving one out measures, with nothing to simulate.
     level = model.report().model
     assert near.loss == pytest.approx(level.loss, rel=1e-6)
-    assert near.high - near.loss == pytest.approx(level.loss_stderr * 1.8946 * (1 + 8 / 7) ** 0.5)
+    t = scipy.stats.t.ppf(0.95, 7)
+    assert near.high - near.loss == pytest.approx(level.loss_stderr * t * (1 + 8 / 7) ** 0.5)
     assert far.loss < near.loss
     assert far.low < far.loss < far.high
     assert (near.extrapolated, far.extrapolated) == (False, True)
