@@ -97,16 +97,22 @@ def evaluated(
         held: ``(m, D)`` held-out ones from the same centre, or None.
         levels: of the integrated loss.
     """
-    ambient, gram = fitted.shape[1], fitted @ fitted.T
+    ambient = fitted.shape[1]
+    names, unit = np.unique(units, return_inverse=True)
+    share = (unit == np.arange(len(names))[:, None]) / np.bincount(unit)[:, None]
+    # Rows of one unit are one picture: their mean counts, once.
+    pictures = share @ fitted
+    gram = pictures @ pictures.T
     if held is not None:
-        cross, sizes = held @ fitted.T, np.sum(held**2, axis=1)
+        cross, sizes = held @ pictures.T, np.sum(held**2, axis=1)
         return {
             name: losses(gram, cross, sizes, ambient, levels, rule) for name, rule in RULES.items()
         }
+    cross, sizes = fitted @ pictures.T, np.sum(fitted**2, axis=1)
     found = {name: np.empty(len(units)) for name in RULES}
-    for unit in np.unique(units):
-        out, rest = np.flatnonzero(units == unit), np.flatnonzero(units != unit)
-        parts = gram[np.ix_(rest, rest)], gram[np.ix_(out, rest)], np.diag(gram)[out]
+    for place in range(len(names)):
+        out, rest = np.flatnonzero(unit == place), np.flatnonzero(np.arange(len(names)) != place)
+        parts = gram[np.ix_(rest, rest)], cross[np.ix_(out, rest)], sizes[out]
         for name, rule in RULES.items():
             found[name][out] = losses(*parts, ambient, levels, rule)
     return found
