@@ -55,7 +55,7 @@ def adapt(
         key: for folds, for the choice among more than 128 samples, and for large decompositions.
 
     Returns:
-        The model; `FewShotModel.choices` says what was chosen.
+        The model; ``FewShotModel.choices`` says what was chosen.
 
     Raises:
         ValueError: bad samples, groups or a traced argument.

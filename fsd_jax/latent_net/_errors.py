@@ -55,7 +55,7 @@ def net_score_error(
         key: random key.
         score: the network score.
         problem: the truth.
-        times: ``(K,)`` times, for example of `VP.quadrature`.
+        times: ``(K,)`` times, for example of ``VP.quadrature``.
         weights: ``(K,)`` weights, ``1/K`` each by default.
         n: clean samples, each of which is diffused to every time.
 
