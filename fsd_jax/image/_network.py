@@ -42,12 +42,6 @@ class UNetSize:
             raise ValueError(f"groups must divide channels = {self.channels}, got {self.groups}")
 
 
-PAPER = UNetSize(
-    channels=64, multipliers=(1, 2, 2, 4), attention=(False, False, True, True), groups=32
-)
-"""11 blocks down, 2 in the middle and 15 up, for images of 64 x 64; wants an accelerator."""
-
-
 def _same(
     channels_in: int, channels_out: int, side: int, key: Key[Array, ""], dtype: np.dtype
 ) -> eqx.nn.Conv2d:

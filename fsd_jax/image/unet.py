@@ -12,7 +12,6 @@ from fsd_jax import _checks
 from fsd_jax._process import VP
 from fsd_jax._rows import column_mean, finite, varying
 from fsd_jax.image._network import (
-    PAPER,
     TimedHead,
     UNet,
     UNetSize,
@@ -31,6 +30,12 @@ __all__ = [
 
 PREDICTIONS = ("preconditioned", "epsilon", "x0")
 """What the network's output stands for; see `UNetScore`."""
+
+
+PAPER = UNetSize(
+    channels=64, multipliers=(1, 2, 2, 4), attention=(False, False, True, True), groups=32
+)
+"""11 blocks down, 2 in the middle and 15 up, for images of 64 x 64; wants an accelerator."""
 
 
 class UNetScore(eqx.Module):
