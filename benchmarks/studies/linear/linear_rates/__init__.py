@@ -119,7 +119,11 @@ def _source_alone(s: Settings, d: int, n_s: int, seed: int) -> Record:
     ratio = draw.chisquare(d * n_s, size=(draws,)) / (d * n_s)
     errors = d * (noise * (1 / ratio - 1) / (signal * lam2 + noise)) ** 2
     cell = {**s["base"], "n_ta": LARGE, "n_s": n_s, "d": d, "D": None, "replicates": draws}
-    return record(f"n_s alone, d {d}", **mean(errors), **cell, **_theory(cell))
+    size = {"latent_variance": lam2, "time": s["base"]["t"]}
+    # A perfect target leaves nothing of its own, not even what 10^9 samples would.
+    exact = theory.source_subspace_error(latent_dim=d, n_s=n_s, **size)
+    row = record(f"n_s alone, d {d}", **mean(errors), **cell, **_theory(cell))
+    return row | {"exact": exact}
 
 
 def _from_data(s: Settings, D: int, seed: int) -> Record:
