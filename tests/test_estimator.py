@@ -18,7 +18,8 @@ def _data(n, ambient=7, seed=0, shift=0.0):
 
 @pytest.mark.slow
 def test_scikit_learn_accepts_it():
-    check_estimator(FewShotGaussian())
+    # Checks that this machine cannot run are left out, not failed.
+    check_estimator(FewShotGaussian(), on_skip=None)
 
 
 @pytest.mark.parametrize("k", [1, 3, 7])
