@@ -55,10 +55,6 @@ class Work:
     tell: Callable[[str], None]
     data: tuple[str, ...] = ()
 
-    def pick(self, quick: T, default: T, full: T) -> T:
-        """The value for this size."""
-        return dict(zip(SIZES, (quick, default, full), strict=True))[self.size]
-
     def sweep(self, series: str, *, batch_size: int = BATCH_SIZE, **plan: Any) -> Iterator[Record]:
         """Rows of a sweep over few-shot errors, resumed from its journal where it has one.
 

@@ -5,7 +5,7 @@ minimiser and every leave-one-image-out loss are exact (`fsd_jax.readout`).
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import equinox as eqx
@@ -63,6 +63,24 @@ class Finetuned:
         )
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Problem:
+    """The solve for one number of knots, at every strength."""
+
+    sums: Readout
+    prior: np.ndarray
+    strengths: np.ndarray
+
+    def losses(self, without: int | None = None) -> np.ndarray:
+        """``(strengths, images)`` leave-one-out losses, without an image that has none then."""
+        sums = self.sums if without is None else self.sums.without(without)
+        return readout.leave_one_out(sums, prior=self.prior, strengths=self.strengths)
+
+    def solve(self, place: int) -> np.ndarray:
+        """The weights at one strength."""
+        return readout.solve(self.sums, prior=self.prior, strength=self.strengths[place])
+
+
 def finetune(
     key: Key[Array, ""],
     score: UNetScore,
@@ -115,22 +133,23 @@ def finetune(
         raise ValueError(f"images must have shape (n, *{score.shape}), got D = {flat.shape[1]}")
     x = flat.reshape(-1, *score.shape).astype(score.mean.dtype)
     squares, times = _squares(key, score, x, draws, progress)
-    # One number for every size of pull, whatever the features' scale.
-    p = squares.shape[-1] - score.shape[2]
-    unit = float(np.mean(np.einsum("ndii->i", squares[..., :p, :p]) / squares[..., 0, 0].size))
-    prior, losses, sums = _prior(score.net.head), {}, {}
+    p, prior = squares.shape[-1] - score.shape[2], _prior(score.net.head)
+    # The mean of H's diagonal, so that a strength means the same whatever the features' scale.
+    unit = float(np.einsum("ndii->", squares[..., :p, :p])) / p
     mus = np.append(np.asarray(strengths, np.float64), np.inf)
-    for count in counts:
-        sums[count] = _sums(squares, times, count, score.shape[2])
-        scaled = mus * unit * draws * len(x) / count
-        losses[count] = readout.leave_one_out(
-            sums[count], prior=np.tile(prior, (count, 1)), strengths=scaled
+    problems = {
+        count: _Problem(
+            sums=_sums(squares, times, count, score.shape[2]),
+            prior=np.tile(prior, (count, 1)),
+            strengths=mus * unit / count,
         )
-    best, place = _least({c: each.mean(axis=1) for c, each in losses.items()})
-    strength = mus[place] * unit * draws * len(x) / best
-    weights = readout.solve(sums[best], prior=np.tile(prior, (best, 1)), strength=strength)
+        for count in counts
+    }
+    losses = {count: each.losses() for count, each in problems.items()}
+    best, place = _least(losses)
+    weights = problems[best].solve(place)
     pixels = float(draws * x[0].size)
-    nested = _nested(sums, prior, mus * unit * draws * len(x), losses) / pixels
+    nested = _nested(problems, losses) / pixels
     return Finetuned(
         score=_with_head(score, weights, best),
         loss=float(nested.mean()),
@@ -211,42 +230,25 @@ def _sums(squares: np.ndarray, times: np.ndarray, count: int, colours: int) -> R
         gram[count * p :, count * p :] = squares[i, :, p:, p:].sum(axis=0)
         members.append(Group(gram=gram))
     empty = Readout.empty(features=count * p, outputs=colours, groups=n)
-    rows = np.full(n, draws, np.int64)
-    return Readout(
-        features=empty.features, outputs=empty.outputs, members=tuple(members), count=rows
-    )
+    return replace(empty, members=tuple(members), count=np.full(n, draws, np.int64))
 
 
-def _least(means: dict[int, np.ndarray]) -> tuple[int, int]:
-    """The number of knots and the place of the strength with the least loss."""
-    best = min(means, key=lambda count: float(means[count].min()))
-    return best, int(np.argmin(means[best]))
+def _least(losses: dict[int, np.ndarray]) -> tuple[int, int]:
+    """The number of knots and the place of the strength with the least loss of all images."""
+    totals = {count: each.sum(axis=1) for count, each in losses.items()}
+    best = min(totals, key=lambda count: float(totals[count].min()))
+    return best, int(np.argmin(totals[best]))
 
 
-def _nested(
-    sums: dict[int, Readout], prior: np.ndarray, mus: np.ndarray, losses: dict[int, np.ndarray]
-) -> np.ndarray:
+def _nested(problems: dict[int, _Problem], losses: dict[int, np.ndarray]) -> np.ndarray:
     """Each image's loss under what the others alone would have chosen."""
-    n = next(iter(sums.values())).groups
+    n = next(iter(problems.values())).sums.groups
     if n < 3:
-        best, place = _least({c: each.mean(axis=1) for c, each in losses.items()})
+        best, place = _least(losses)
         return losses[best][place]
     found = np.empty(n)
     for i in range(n):
-        means = {}
-        for count, whole in sums.items():
-            members = tuple(Group() if j == i else m for j, m in enumerate(whole.members))
-            rest = Readout(
-                features=whole.features,
-                outputs=whole.outputs,
-                members=members,
-                count=np.where(np.arange(n) == i, 0, whole.count),
-            )
-            inner = readout.leave_one_out(
-                rest, prior=np.tile(prior, (count, 1)), strengths=mus / count
-            )
-            means[count] = inner.sum(axis=1)
-        best, place = _least(means)
+        best, place = _least({count: each.losses(i) for count, each in problems.items()})
         found[i] = losses[best][place, i]
     return found
 

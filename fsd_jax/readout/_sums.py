@@ -151,6 +151,13 @@ class Readout:
         members = tuple(one.plus(two, self.width) for one, two in pairs)
         return replace(self, members=members, count=self.count + other.count)
 
+    def without(self, group: int) -> "Readout":
+        """The sums of all other groups; that group is one without rows."""
+        g = _checks.dimension("group", group, low=0, high=self.groups - 1)
+        members, count = list(self.members), self.count.copy()
+        members[g], count[g] = Group(), 0
+        return replace(self, members=tuple(members), count=count)
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Store the sums as npz, atomically, for a pass that is to go on later (`load`)."""
         arrays = {"sizes": np.array([self.features, self.outputs]), "count": self.count}

@@ -138,6 +138,17 @@ def test_batches_halves_and_merges_are_one_sum():
     )
 
 
+def test_sums_without_a_group_are_those_of_the_others():
+    h, y, group, weight = _data()
+    rest = group != 2
+    found = _sums(h, y, group, weight).without(2)
+    others = _sums(h[rest], y[rest], group[rest], weight[rest])
+    np.testing.assert_allclose(found.total, others.total, rtol=1e-12)
+    np.testing.assert_array_equal(found.count, others.count)
+    with pytest.raises(ValueError, match="group must be"):
+        found.without(GROUPS)
+
+
 def test_sums_can_be_stored_and_damage_is_found(tmp_path):
     whole = _sums(*_data(rows=14))
     whole.save(tmp_path / "sums.npz")
